@@ -1,0 +1,72 @@
+"""The ``reviewpulse`` command: one table of subcommands, one place where errors become exit codes.
+
+Exit codes: 0 well; 1 the command did its work and found something wrong; 2 wrong usage; 3 a server or
+device failed; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+
+import click
+import typer
+from rich.console import Console
+
+from stream import __version__
+from stream.errors import ReviewpulseError
+
+app = typer.Typer(
+    name="reviewpulse",
+    help="Real-time sentiment for e-commerce: reviews and chats in, live counters and alerts out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        print(f"reviewpulse {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_show_version, is_eager=True, help="Print the version."
+    ),
+) -> None:
+    pass
+
+
+def _register_commands() -> None:
+    """Adds the subcommands: ours first, then those of the rooms that serving does not import."""
+    for entry_point in entry_points(group="reviewpulse.commands"):
+        entry_point.load()(app)
+
+
+def main() -> None:
+    """Runs the command line and exits with a meaningful code."""
+    _register_commands()
+    errors = Console(stderr=True, highlight=False)
+    try:
+        code = app(standalone_mode=False)
+    except ReviewpulseError as error:
+        errors.print(f"reviewpulse: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): silence the interpreter's flush at exit, too.
+        sys.stderr.close()
+        sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The rules, pure: no I/O, no clock (``now`` is an argument), no asyncio."""

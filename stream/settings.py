@@ -1,0 +1,154 @@
+"""Every setting, once: name, default, meaning. The README's table is generated from here.
+
+Rules:
+- Each is ``REVIEWPULSE_<NAME>`` in the environment. A secret may instead stand in a file of that name
+  (lower case) in the folder ``REVIEWPULSE_SECRETS_DIR``, as Docker and Kubernetes mount them.
+- Secrets are never logged and never shown.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from stream.errors import UsageError
+
+PREFIX = "REVIEWPULSE_"
+SHIPPED_BUNDLE = Path(__file__).parent / "bundles" / "en"
+
+
+class Settings(BaseSettings):
+    """Configuration of every command, from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    kafka: str = Field("127.0.0.1:9092", description="Kafka bootstrap servers, `host:port[,host:port]`.")
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="Kafka security protocol."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="SASL mechanism, when the security protocol has SASL."
+    )
+    kafka_username: str | None = Field(None, description="SASL user.")
+    kafka_password: SecretStr | None = Field(None, description="SASL password.")
+    kafka_ca_file: Path | None = Field(None, description="CA certificates (PEM) to trust for Kafka's TLS.")
+    kafka_cert_file: Path | None = Field(None, description="Client certificate (PEM) for Kafka's TLS.")
+    kafka_key_file: Path | None = Field(None, description="Its private key (PEM).")
+
+    redis: str = Field(
+        "redis://127.0.0.1:6379/0",
+        description="Redis or Valkey URL; `rediss://` for TLS, `redis://user@host` for an ACL user.",
+    )
+    redis_password: SecretStr | None = Field(None, description="Redis password, kept out of the URL.")
+    redis_ca_file: Path | None = Field(None, description="CA certificates (PEM) to trust for Redis' TLS.")
+    namespace: str = Field("rp", pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="Prefix of every Redis key.")
+    shards: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Slots the products are spread over. Fixed at first use; more than one only for a cluster.",
+    )
+
+    group: str = Field("reviewpulse", min_length=1, description="Kafka consumer group of the workers.")
+    topic_reviews: str = Field("reviews", description="Topic of reviews.")
+    topic_chats: str = Field("chats", description="Topic of chat lines.")
+    topic_alerts: str = Field("alerts", description="Topic of alert transitions (compacted).")
+    topic_scores: str = Field("scores", description="Topic of scores.")
+    publish_scores: bool = Field(False, description="Whether every score is published to the scores topic.")
+    partitions: int = Field(8, ge=1, le=10_000, description="Partitions a created topic gets.")
+    replication: int = Field(1, ge=1, le=9, description="Replicas a created topic gets; 3 in production.")
+    retention_h: int = Field(
+        24 * 14, ge=1, description="Hours that reviews and chats are kept: how far counters can heal."
+    )
+    session_timeout_s: float = Field(
+        45.0, ge=6, le=300, description="Seconds until Kafka gives a silent worker's partitions away."
+    )
+
+    scorer: Literal["onnx", "constant"] = Field(
+        "onnx", description="`onnx` scores with the bundle; `constant` is for tests and benches."
+    )
+    bundle: Path = Field(SHIPPED_BUNDLE, description="Folder of the model bundle.")
+    provider: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="Execution provider. `cuda` fails where CUDA cannot be used; `auto` falls back to CPU.",
+    )
+    threads: int = Field(0, ge=0, description="Inference threads; 0 leaves the choice to ONNX Runtime.")
+    token_budget: int = Field(
+        1024,
+        ge=64,
+        description="Most padded tokens in one micro-batch. 1,024 suits CPUs, 16,384 and more GPUs.",
+    )
+    window_events: int = Field(
+        2048, ge=1, le=100_000, description="Most events sorted, scored and recorded together."
+    )
+    linger_ms: float = Field(
+        5.0,
+        ge=0,
+        le=1000,
+        description="Longest wait for company when events trickle in. Backlogs do not wait.",
+    )
+
+    max_event_bytes: int = Field(
+        262_144, ge=1024, description="Largest record accepted; a larger one is a dead letter."
+    )
+    allowed_skew_s: float = Field(
+        300.0, ge=0, le=300, description="How far ahead of its arrival an event's time may be."
+    )
+    late_after_s: float = Field(
+        3600.0, ge=0, description="An event that arrives later than this after its time is counted as late."
+    )
+    historic_after_s: float = Field(
+        86_400.0, ge=0, description="An alert on events that arrive later than this is marked `historic`."
+    )
+
+    false_alarms_per_day: float = Field(
+        1.0, gt=0, description="False alarms a day allowed for the whole fleet."
+    )
+    expected_events_per_day: float = Field(
+        1_000_000.0,
+        gt=0,
+        description="Events a day of the whole fleet; with the budget it sets the threshold.",
+    )
+    alert_min_events: int = Field(20, ge=1, description="Events a product needs before it can alert.")
+    alert_min_negatives: int = Field(8, ge=1, description="Negatives since the onset an alert needs.")
+
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="`auto`: human on a terminal, JSON elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Kafka topic of each input channel."""
+        return {"reviews": self.topic_reviews, "chats": self.topic_chats}
+
+
+def load(**overrides: Any) -> Settings:
+    """Settings from the environment, with command-line options on top (those that are not None).
+
+    Raises:
+        UsageError: a setting is wrong; every wrong one is named.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    secrets_dir = os.environ.get(f"{PREFIX}SECRETS_DIR")
+    try:
+        return Settings(_secrets_dir=secrets_dir, **given)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{PREFIX}{'_'.join(str(part) for part in each['loc']).upper()}: {each['msg']}"
+            for each in error.errors(include_input=False)
+        )
+        raise UsageError(f"Wrong settings: {problems}.") from None
+
+
+def dead_letter_topic(topic: str) -> str:
+    """The topic that takes what cannot be counted from ``topic``.
+
+    >>> dead_letter_topic("reviews")
+    'reviews.dlq'
+    """
+    return f"{topic}.dlq"
