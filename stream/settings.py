@@ -1,8 +1,9 @@
 """Every setting, once: name, default, meaning. The README's table is generated from here.
 
 Rules:
-- Each is ``REVIEWPULSE_<NAME>`` in the environment. A secret may instead stand in a file of that name
-  (lower case) in the folder ``REVIEWPULSE_SECRETS_DIR``, as Docker and Kubernetes mount them.
+- Each is ``REVIEWPULSE_<NAME>`` in the environment. It may instead stand in a file of that name in lower case
+  (``reviewpulse_redis_password``) in the folder ``REVIEWPULSE_SECRETS_DIR``, as Docker and Kubernetes mount
+  secrets.
 - Secrets are never logged and never shown.
 """
 
@@ -13,11 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from stream.errors import UsageError
 
 PREFIX = "REVIEWPULSE_"
+SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 SHIPPED_BUNDLE = Path(__file__).parent / "bundles" / "en"
 
 
@@ -50,7 +57,7 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=1024,
-        description="Slots the products are spread over. Fixed at first use; more than one only for a cluster.",
+        description="Slots the products are spread over. Fixed at first use; above 1 only for a cluster.",
     )
 
     group: str = Field("reviewpulse", min_length=1, description="Kafka consumer group of the workers.")
@@ -121,6 +128,20 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Options before environment before secret files; the folder is looked up at each load."""
+        del dotenv_settings, file_secret_settings
+        secrets = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get(SECRETS_DIR))
+        return init_settings, env_settings, secrets
+
     @property
     def topics(self) -> dict[str, str]:
         """Kafka topic of each input channel."""
@@ -134,9 +155,11 @@ def load(**overrides: Any) -> Settings:
         UsageError: a setting is wrong; every wrong one is named.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
-    secrets_dir = os.environ.get(f"{PREFIX}SECRETS_DIR")
+    folder = os.environ.get(SECRETS_DIR)
+    if folder is not None and not Path(folder).is_dir():
+        raise UsageError(f"{SECRETS_DIR}: there is no folder {folder}.")
     try:
-        return Settings(_secrets_dir=secrets_dir, **given)
+        return Settings(**given)
     except ValidationError as error:
         problems = "; ".join(
             f"{PREFIX}{'_'.join(str(part) for part in each['loc']).upper()}: {each['msg']}"

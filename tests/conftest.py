@@ -1,0 +1,95 @@
+"""Fixtures every test may use.
+
+Rules:
+- Unit tests see no ``REVIEWPULSE_*`` variable of the machine they run on.
+- Integration tests share one broker and one Redis: embedded ones, or those that ``REVIEWPULSE_TEST_KAFKA``
+  and ``REVIEWPULSE_TEST_REDIS`` name. Each has its own topics, consumer group and Redis namespace there.
+- A test that kills servers starts its own ``LocalServers``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
+
+import pytest
+
+from stream.local import LocalServers
+from stream.redis_config import connect
+from stream.settings import PREFIX, Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+INTEGRATION = Path(__file__).parent / "integration"
+
+# Read before any fixture clears the environment.
+TEST_KAFKA = os.environ.get("REVIEWPULSE_TEST_KAFKA")
+TEST_REDIS = os.environ.get("REVIEWPULSE_TEST_REDIS")
+
+
+class ExternalServers(NamedTuple):
+    """A broker and a Redis that somebody else runs."""
+
+    kafka: str
+    redis: str
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if INTEGRATION in item.path.parents:
+            item.add_marker(pytest.mark.integration)
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith(PREFIX)]:
+        monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[LocalServers | ExternalServers]:
+    """A broker and a Redis, shared by the session: ``.kafka`` and ``.redis`` say where."""
+    if TEST_KAFKA and TEST_REDIS:
+        yield ExternalServers(TEST_KAFKA, TEST_REDIS)
+        return
+    with LocalServers() as local:
+        yield local
+
+
+@pytest.fixture
+def env(
+    servers: LocalServers | ExternalServers, clean_environment: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, str]]:
+    """Variables that give this test the servers and names of its own.
+
+    They are in ``os.environ`` too, so subprocesses inherit them. The topics are not created.
+    """
+    unique = uuid4().hex[:10]
+    variables = {
+        "REVIEWPULSE_KAFKA": servers.kafka,
+        "REVIEWPULSE_REDIS": servers.redis,
+        "REVIEWPULSE_NAMESPACE": f"test-{unique}",
+        "REVIEWPULSE_GROUP": f"test-{unique}",
+        "REVIEWPULSE_TOPIC_REVIEWS": f"test-{unique}.reviews",
+        "REVIEWPULSE_TOPIC_CHATS": f"test-{unique}.chats",
+        "REVIEWPULSE_TOPIC_ALERTS": f"test-{unique}.alerts",
+        "REVIEWPULSE_TOPIC_SCORES": f"test-{unique}.scores",
+        "REVIEWPULSE_PARTITIONS": "4",
+        # The local broker's joins take half the session timeout.
+        "REVIEWPULSE_SESSION_TIMEOUT_S": "6",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    yield variables
+    with connect(load()) as client:
+        for key in client.scan_iter(f"test-{unique}:*", count=1000):
+            client.unlink(key)
+
+
+@pytest.fixture
+def settings(env: dict[str, str]) -> Settings:
+    """The settings that ``env`` makes."""
+    return load()
