@@ -137,14 +137,15 @@ def event_time_ms(value: datetime | float) -> int:
     """Milliseconds since the epoch.
 
     Raises:
-        ValueError: the number is negative or beyond the year 9999.
+        ValueError: the time is before 1970 or after 9999.
 
     >>> event_time_ms(1_700_000_000), event_time_ms(1_700_000_000_123)
     (1700000000000, 1700000000123)
     """
     if isinstance(value, datetime):
-        return round(value.timestamp() * 1000)
-    ms = value if value >= 1e11 else value * 1000
+        ms: float = round(value.timestamp() * 1000)
+    else:
+        ms = value if value >= 1e11 else value * 1000
     if not 0 <= ms < 253_402_300_800_000:
         raise ValueError("event_time is not between 1970 and 9999")
     return int(ms)

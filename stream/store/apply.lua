@@ -1,0 +1,121 @@
+-- The one atomic step: counters, detector states, ledger, outbox and offset of one partition on one shard.
+--
+-- KEYS    offsets, ledger, active, outbox
+-- ARGV[1] partition, "topic:number"
+-- ARGV[2] base: the offset this step builds on, -1 for none
+-- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, products, transitions}
+--           ledger       {{field, count}, ...}
+--           products     {{id, late, first_ms, last_ms, state or false, {{fields, counts}, ...}}, ...}
+--           transitions  {alert JSON, ...}
+-- Returns false when applied, or the offset that is stored instead of the base.
+--
+-- A lower stored offset means Redis lost writes (a gap), a higher one that somebody else applied them (a
+-- duplicate, a zombie). Either way nothing is written, and the worker goes by what is stored.
+
+local stored = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or -1)
+if stored ~= tonumber(ARGV[2]) then
+  return stored
+end
+
+local MAX_FIELDS = 124 -- see stream/core/buckets.py
+local CODES = 4
+local WIDTH_MS = { [0] = 60000, [1] = 3600000, [2] = 21600000 }
+local KEEP_MS = { [0] = 3600000, [1] = 86400000, [2] = 604800000 }
+local CHUNK = 2000 -- arguments of one call; Lua's stack holds some 8,000
+
+local last, prefix, channel, arrival_ms, ledger, products, transitions = unpack(cmsgpack.unpack(ARGV[3]))
+local unpack_msg, pack_msg, call = cmsgpack.unpack, cmsgpack.pack, redis.call
+
+local function prune(key)
+  local expired = {}
+  for _, field in ipairs(call('HKEYS', key)) do
+    local number = tonumber(field)
+    if number then
+      local code = number % CODES
+      local index = (number - code) / CODES
+      if (index + 1) * WIDTH_MS[code] <= arrival_ms - KEEP_MS[code] then
+        expired[#expired + 1] = field
+      end
+    end
+  end
+  if #expired > 0 then
+    call('HDEL', key, unpack(expired))
+  end
+end
+
+-- The sums this step adds, by field name, and those names in the order they came.
+local function sums_of(spans)
+  local total, sums, names = { 0, 0, 0, 0 }, {}, {}
+  for _, span in ipairs(spans) do
+    local counts = span[2]
+    for i = 1, 4 do
+      total[i] = total[i] + counts[i]
+    end
+    for _, name in ipairs(span[1]) do
+      local sum = sums[name]
+      if sum then
+        for i = 1, 4 do
+          sum[i] = sum[i] + counts[i]
+        end
+      else
+        sums[name] = { counts[1], counts[2], counts[3], counts[4] }
+        names[#names + 1] = name
+      end
+    end
+  end
+  return total, sums, names
+end
+
+local active, states = {}, {}
+for _, product in ipairs(products) do
+  local id, late, first_ms, last_ms, state, spans = unpack(product)
+  local key = prefix .. 'product:' .. id
+  local total, sums, names = sums_of(spans)
+  local found = call('HMGET', key, 'total', unpack(names))
+
+  total[5], total[6], total[7] = late, first_ms, last_ms
+  if found[1] then
+    local before = unpack_msg(found[1])
+    for i = 1, 5 do
+      total[i] = total[i] + before[i]
+    end
+    total[6] = math.min(first_ms, before[6])
+    total[7] = math.max(last_ms, before[7])
+  end
+  local writes = { 'total', pack_msg(total) }
+  for n, name in ipairs(names) do
+    local sum = sums[name]
+    if found[n + 1] then
+      local before = unpack_msg(found[n + 1])
+      for i = 1, 4 do
+        sum[i] = sum[i] + before[i]
+      end
+    end
+    writes[#writes + 1] = name
+    writes[#writes + 1] = pack_msg(sum)
+  end
+  if call('HSET', key, unpack(writes)) > 0 and call('HLEN', key) > MAX_FIELDS then
+    prune(key)
+  end
+  active[#active + 1] = last_ms
+  active[#active + 1] = id
+  if state then
+    states[#states + 1] = prefix .. 'spike:' .. channel .. ':' .. id
+    states[#states + 1] = state
+  end
+end
+
+for first = 1, #active, CHUNK do
+  call('ZADD', KEYS[3], 'GT', unpack(active, first, math.min(first + CHUNK - 1, #active)))
+end
+for first = 1, #states, CHUNK do
+  call('MSET', unpack(states, first, math.min(first + CHUNK - 1, #states)))
+end
+for _, entry in ipairs(ledger) do
+  call('HINCRBY', KEYS[2], entry[1], entry[2])
+end
+for _, transition in ipairs(transitions) do
+  call('XADD', KEYS[4], '*', 'partition', ARGV[1], 'alert', transition)
+end
+call('HSET', KEYS[1], ARGV[1], last)
+return false

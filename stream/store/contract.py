@@ -1,0 +1,113 @@
+"""The contract between the pipeline and whatever keeps the counters.
+
+Rules:
+- ``apply`` is the one atomic step of a partition on a shard: counters, detector states, ledger, outbox and
+  offset together, or nothing.
+- It is fenced: an apply names the offset it builds on, and is refused when another is stored.
+- A store does not retry. When a call fails with ``DependencyError`` the step may or may not have happened;
+  repeating it is safe, because the fence lets it happen once.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stream.core.events import Channel
+
+NOTHING_APPLIED = -1
+"""Stands for "no offset stored"."""
+
+
+class ProductApply(NamedTuple):
+    """What a step adds to one product."""
+
+    product_id: str
+    late: int
+    first_event_ms: int
+    last_event_ms: int
+    state: bytes | None
+    """New detector state; None leaves the stored one."""
+    spans: list[tuple[tuple[int, ...], list[int]]]
+    """(bucket fields, [negative, neutral, positive, sentiment in thousandths])."""
+
+
+class Apply(NamedTuple):
+    """One atomic step."""
+
+    shard: int
+    partition: str
+    """``topic:number``."""
+    base: int
+    """Offset this step builds on."""
+    last: int
+    """Offset that is stored when it is done."""
+    channel: Channel
+    arrival_ms: int
+    """Latest arrival in the step: what bucket retention is judged by."""
+    ledger: dict[str, int]
+    """``channel:outcome`` to how many."""
+    products: list[ProductApply]
+    transitions: list[bytes]
+    """Alerts as JSON."""
+
+
+class OutboxEntry(NamedTuple):
+    """An alert transition that waits for Kafka."""
+
+    shard: int
+    entry_id: str
+    partition: str
+    alert: bytes
+
+
+class CounterStore(Protocol):
+    """What the pipeline needs of a store."""
+
+    @property
+    def shards(self) -> int:
+        """Slots the products are spread over."""
+        ...
+
+    def shard(self, product_id: str) -> int:
+        """The shard a product lives in."""
+        ...
+
+    async def open(self) -> None:
+        """Connects; checks or writes the layout.
+
+        Raises:
+            UsageError: the stored layout is another one.
+            DependencyError: the store is away.
+        """
+        ...
+
+    async def applied(self, partitions: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Highest applied offset of each partition, by shard; ``NOTHING_APPLIED`` where there is none."""
+        ...
+
+    async def forget(self, partition: str) -> None:
+        """Drops a partition's offsets, because its log is another one now. Counters stay."""
+        ...
+
+    async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
+        """Detector states, in the order asked."""
+        ...
+
+    async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
+        """Runs each step; None where it was applied, else the offset stored instead of its base."""
+        ...
+
+    async def outbox(self, shard: int) -> list[OutboxEntry]:
+        """Alert transitions waiting, oldest first."""
+        ...
+
+    async def delivered(self, entries: Iterable[OutboxEntry]) -> None:
+        """Takes transitions that Kafka has out of the outbox."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnects."""
+        ...

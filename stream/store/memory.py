@@ -1,0 +1,114 @@
+"""A store in memory, with the same rules as the one in Redis: the working fake of the pipeline's tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from stream.core.buckets import MAX_FIELDS, is_expired
+from stream.store.contract import NOTHING_APPLIED, Apply, OutboxEntry, ProductApply
+from stream.store.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from stream.core.events import Channel
+
+Field = int | str
+
+
+class MemoryStore:
+    """A ``CounterStore`` whose contents a test can look at.
+
+    Args:
+        shards: slots the products are spread over.
+    """
+
+    def __init__(self, shards: int = 1) -> None:
+        self._layout = Layout("memory", shards)
+        self.offsets: list[dict[str, int]] = [{} for _ in range(shards)]
+        self.products: dict[str, dict[Field, list[int]]] = {}
+        self.detector_states: dict[tuple[str, str], bytes] = {}
+        self.ledger: Counter[str] = Counter()
+        self.outboxes: list[dict[str, OutboxEntry]] = [{} for _ in range(shards)]
+        self.round_trips = 0
+        self._entries = 0
+
+    @property
+    def shards(self) -> int:
+        """Slots the products are spread over."""
+        return self._layout.shards
+
+    def shard(self, product_id: str) -> int:
+        """The shard a product lives in."""
+        return self._layout.shard(product_id)
+
+    async def open(self) -> None:
+        """Nothing to connect to."""
+
+    async def applied(self, partitions: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """See ``CounterStore``."""
+        return {
+            partition: tuple(offsets.get(partition, NOTHING_APPLIED) for offsets in self.offsets)
+            for partition in partitions
+        }
+
+    async def forget(self, partition: str) -> None:
+        """See ``CounterStore``."""
+        for offsets in self.offsets:
+            offsets.pop(partition, None)
+
+    async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
+        """See ``CounterStore``."""
+        return [self.detector_states.get((channel, product_id)) for product_id in product_ids]
+
+    async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
+        """See ``CounterStore``."""
+        self.round_trips += 1
+        return [self._apply(step) for step in steps]
+
+    def _apply(self, step: Apply) -> int | None:
+        stored = self.offsets[step.shard].get(step.partition, NOTHING_APPLIED)
+        if stored != step.base:
+            return stored
+        for product in step.products:
+            self._add(product, step.arrival_ms)
+            if product.state is not None:
+                self.detector_states[step.channel, product.product_id] = product.state
+        self.ledger.update(step.ledger)
+        for alert in step.transitions:
+            self._entries += 1
+            entry = OutboxEntry(step.shard, f"{self._entries}-0", step.partition, alert)
+            self.outboxes[step.shard][entry.entry_id] = entry
+        self.offsets[step.shard][step.partition] = step.last
+        return None
+
+    def _add(self, product: ProductApply, arrival_ms: int) -> None:
+        hash_ = self.products.setdefault(product.product_id, {})
+        first, last = product.first_event_ms, product.last_event_ms
+        total = hash_.setdefault("total", [0, 0, 0, 0, 0, first, last])
+        total[4:] = [total[4] + product.late, min(total[5], first), max(total[6], last)]
+        for fields, counts in product.spans:
+            _accumulate(total, counts)
+            for name in fields:
+                _accumulate(hash_.setdefault(name, [0, 0, 0, 0]), counts)
+        if len(hash_) > MAX_FIELDS:
+            for name in [name for name in hash_ if isinstance(name, int) and is_expired(name, arrival_ms)]:
+                del hash_[name]
+
+    async def outbox(self, shard: int) -> list[OutboxEntry]:
+        """See ``CounterStore``."""
+        return list(self.outboxes[shard].values())
+
+    async def delivered(self, entries: Iterable[OutboxEntry]) -> None:
+        """See ``CounterStore``."""
+        for entry in entries:
+            self.outboxes[entry.shard].pop(entry.entry_id, None)
+
+    async def close(self) -> None:
+        """Nothing to disconnect from."""
+
+
+def _accumulate(sums: list[int], counts: Sequence[int]) -> None:
+    for n in range(4):
+        sums[n] += counts[n]
