@@ -1,0 +1,267 @@
+"""Live counters, read from Redis: synchronous and asynchronous.
+
+Rules:
+- Reading never writes, and never needs a worker to be up.
+- Before the first event there is no layout in Redis: everything is empty, nothing fails.
+- The layout is looked up once; what the questions are is in ``stream.client.counts``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+
+from stream import settings as configuration
+from stream.client import counts
+from stream.core.buckets import WINDOWS
+from stream.errors import DependencyError
+from stream.redis_config import connect, connect_async, shown_url
+from stream.store.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Sequence
+    from types import TracebackType
+
+    import redis
+    import redis.asyncio
+
+    from stream.client.counts import ChannelTotals, Commands, LeaderBy, ProductCounts, Replies
+    from stream.settings import Settings
+
+A = TypeVar("A")
+ALL_WINDOWS = tuple(WINDOWS)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class _Reader:
+    """What both clients know: where to read, and which question each method asks."""
+
+    def __init__(self, settings: Settings | None, now_ms: Callable[[], int]) -> None:
+        self._settings = settings or configuration.load()
+        self._namespace = self._settings.namespace
+        self._now_ms = now_ms
+        self._layout: Layout | None = None
+
+    def _on_layout(
+        self, question: Callable[[Layout], Generator[Commands, Replies, A]]
+    ) -> Generator[Commands, Replies, A]:
+        """Finds the layout first, where it is not known yet.
+
+        While no worker has written one, one shard is as empty as any other number of them.
+        """
+        if self._layout is None:
+            self._layout = yield from counts.ask_layout(self._namespace)
+        return (yield from question(self._layout or Layout(self._namespace, 1)))
+
+    def _get(
+        self, product_ids: Sequence[str], window: str
+    ) -> Generator[Commands, Replies, list[ProductCounts]]:
+        return self._on_layout(
+            lambda layout: counts.ask_products(layout, product_ids, window, self._now_ms())
+        )
+
+    def _windows(
+        self, product_id: str, windows: Sequence[str]
+    ) -> Generator[Commands, Replies, list[ProductCounts]]:
+        return self._on_layout(lambda layout: counts.ask_windows(layout, product_id, windows, self._now_ms()))
+
+    def _leaders(
+        self, window: str, by: LeaderBy, min_events: int, limit: int
+    ) -> Generator[Commands, Replies, list[ProductCounts]]:
+        return self._on_layout(
+            lambda layout: counts.ask_leaders(
+                layout, window, self._now_ms(), by=by, min_events=min_events, limit=limit
+            )
+        )
+
+    def _failed(self, error: RedisError | OSError) -> DependencyError:
+        where = shown_url(self._settings.redis)
+        if isinstance(error, AuthenticationError | NoPermissionError):
+            remedy = "check the user and REVIEWPULSE_REDIS_PASSWORD"
+        else:
+            remedy = "is it running, and is REVIEWPULSE_REDIS its address?"
+        return DependencyError(f"Cannot read counters from Redis at {where} ({error}): {remedy}")
+
+
+class LiveCounters(_Reader):
+    """Reads the live counters; a dashboard's or a script's way in.
+
+    >>> with LiveCounters() as counters:                                       # doctest: +SKIP
+    ...     counts = counters.get("B00004TZTZ", "1h")
+    ...     print(counts.negative_share, counts.events)
+    0.31 87
+
+    One client serves many threads. Every method raises ``DependencyError`` when Redis is away or refuses,
+    and ``UsageError`` for a window or an order that does not exist.
+
+    Args:
+        settings: where Redis is; None takes it from the ``REVIEWPULSE_*`` environment.
+        client: a redis-py client to use instead of an own one (with ``decode_responses=False``); it stays
+            yours to close.
+        now_ms: the clock that windows end at, ms since the epoch.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        client: redis.Redis | None = None,
+        now_ms: Callable[[], int] = _now_ms,
+    ) -> None:
+        super().__init__(settings, now_ms)
+        self._owns_client = client is None
+        self._client = client or connect(self._settings)
+
+    def get(self, product_id: str, window: str = "1h") -> ProductCounts:
+        """Counts of a product; zeros for one that was never seen.
+
+        Args:
+            product_id: the product.
+            window: ``5m``, ``1h``, ``24h``, ``7d`` or ``all``.
+        """
+        return self.get_many([product_id], window)[0]
+
+    def get_many(self, product_ids: Sequence[str], window: str = "1h") -> list[ProductCounts]:
+        """Counts of several products, in their order: one round trip for 512 of them."""
+        return self._ask(self._get(product_ids, window))
+
+    def windows(self, product_id: str, windows: Sequence[str] = ALL_WINDOWS) -> list[ProductCounts]:
+        """Counts of a product in several windows, in one round trip and as of one moment."""
+        return self._ask(self._windows(product_id, windows))
+
+    def leaders(
+        self,
+        window: str = "1h",
+        by: LeaderBy = "negative_share",
+        *,
+        min_events: int = 1,
+        limit: int = 10,
+    ) -> list[ProductCounts]:
+        """The products that lead, best first.
+
+        Reads every product that had an event in the window; ask for it every few seconds, not every few
+        milliseconds.
+
+        Args:
+            window: ``5m``, ``1h``, ``24h``, ``7d`` or ``all``.
+            by: ``negative_share`` (by the lower end of its 95% interval, so that small samples do not
+                lead), ``negative`` or ``events``.
+            min_events: leaves out products with fewer events in the window.
+            limit: how many at most.
+        """
+        return self._ask(self._leaders(window, by, min_events, limit))
+
+    def totals(self) -> dict[str, ChannelTotals]:
+        """What became of every event so far, by channel (``reviews``, ``chats``)."""
+        return self._ask(self._on_layout(counts.ask_totals))
+
+    def _ask(self, question: Generator[Commands, Replies, A]) -> A:
+        try:
+            commands = next(question)
+            while True:
+                pipeline = self._client.pipeline(transaction=False)
+                for command in commands:
+                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+                commands = question.send(pipeline.execute())
+        except StopIteration as answered:
+            answer: A = answered.value
+            return answer
+        except (RedisError, OSError) as error:
+            raise self._failed(error) from error
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._owns_client:
+            self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class AsyncLiveCounters(_Reader):
+    """``LiveCounters`` for asyncio: the same questions, awaited.
+
+    >>> async with AsyncLiveCounters() as counters:                             # doctest: +SKIP
+    ...     worst = await counters.leaders("1h", "negative_share", min_events=20)
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        client: redis.asyncio.Redis | None = None,
+        now_ms: Callable[[], int] = _now_ms,
+    ) -> None:
+        super().__init__(settings, now_ms)
+        self._owns_client = client is None
+        self._client = client or connect_async(self._settings)
+
+    async def get(self, product_id: str, window: str = "1h") -> ProductCounts:
+        """See ``LiveCounters.get``."""
+        return (await self.get_many([product_id], window))[0]
+
+    async def get_many(self, product_ids: Sequence[str], window: str = "1h") -> list[ProductCounts]:
+        """See ``LiveCounters.get_many``."""
+        return await self._ask(self._get(product_ids, window))
+
+    async def windows(self, product_id: str, windows: Sequence[str] = ALL_WINDOWS) -> list[ProductCounts]:
+        """See ``LiveCounters.windows``."""
+        return await self._ask(self._windows(product_id, windows))
+
+    async def leaders(
+        self,
+        window: str = "1h",
+        by: LeaderBy = "negative_share",
+        *,
+        min_events: int = 1,
+        limit: int = 10,
+    ) -> list[ProductCounts]:
+        """See ``LiveCounters.leaders``."""
+        return await self._ask(self._leaders(window, by, min_events, limit))
+
+    async def totals(self) -> dict[str, ChannelTotals]:
+        """See ``LiveCounters.totals``."""
+        return await self._ask(self._on_layout(counts.ask_totals))
+
+    async def _ask(self, question: Generator[Commands, Replies, A]) -> A:
+        try:
+            commands = next(question)
+            while True:
+                pipeline = self._client.pipeline(transaction=False)
+                for command in commands:
+                    pipeline.execute_command(*command)
+                commands = question.send(await pipeline.execute())
+        except StopIteration as answered:
+            answer: A = answered.value
+            return answer
+        except (RedisError, OSError) as error:
+            raise self._failed(error) from error
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        if self._owns_client:
+            await self._client.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()

@@ -1,0 +1,303 @@
+"""What the live counters say, and how it is read: commands out, replies in, no I/O.
+
+Rules:
+- A question is a generator: it yields lists of Redis commands, is sent their replies, and returns its
+  answer. ``LiveCounters`` and ``AsyncLiveCounters`` drive the same questions.
+- The number of shards is read from Redis, never configured: a reader cannot look in the wrong place.
+- Counts of a window are sums of whole buckets (see ``stream.core.buckets``): at least the window, at most
+  one bucket more. ``late`` and the first and last event times are all-time, whatever the window.
+- Leaders by negative share are ordered by the lower end of the share's interval, so that one complaint out
+  of one review does not lead over 900 out of 1,000.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+
+import msgspec
+
+from stream.core.buckets import WINDOWS, window_fields
+from stream.core.events import CHANNELS
+from stream.errors import DependencyError, UsageError
+from stream.store.layout import LAYOUT_VERSION, Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Iterable, Iterator, Sequence
+
+Command: TypeAlias = tuple[str | bytes | int | float, ...]
+Commands: TypeAlias = "list[Command]"
+Replies: TypeAlias = "list[Any]"
+
+LeaderBy = Literal["negative_share", "negative", "events"]
+LEADER_ORDERS: tuple[LeaderBy, ...] = get_args(LeaderBy)
+
+PRODUCTS_A_TRIP = 512
+"""Products asked for in one pipeline: large enough to hide the round trip, small enough that Redis serves
+the workers in between and the replies (about 1 KB a product) stay small."""
+
+_TOTAL = b"total"
+_decode_counts = msgspec.msgpack.Decoder(list[float]).decode
+
+
+class ProductCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """One product's counters in one window.
+
+    >>> counts = ProductCounts.of("B001", "1h", (3, 1, 6, 2_500))
+    >>> counts.events, counts.negative_share, counts.mean_sentiment
+    (10, 0.3, 0.25)
+    """
+
+    product_id: str
+    window: str
+    negative: int
+    neutral: int
+    positive: int
+    events: int
+    """The three counts added up."""
+    negative_share: float | None
+    """``negative / events``; None when the window holds no event."""
+    mean_sentiment: float | None
+    """Mean of P(positive) - P(negative), in [-1, 1]; None when the window holds no event."""
+    late: int
+    """Events, all-time, that reached Kafka long after their own time (``REVIEWPULSE_LATE_AFTER_S``)."""
+    first_event_time: datetime | None
+    """Earliest event time of the product, all-time, in UTC."""
+    last_event_time: datetime | None
+    """Latest event time of the product, all-time, in UTC."""
+
+    @classmethod
+    def of(
+        cls,
+        product_id: str,
+        window: str,
+        sums: Sequence[int],
+        *,
+        late: int = 0,
+        first_event_ms: int | None = None,
+        last_event_ms: int | None = None,
+    ) -> ProductCounts:
+        """Counts from sums.
+
+        Args:
+            product_id: whose they are.
+            window: which window they are of.
+            sums: negative, neutral, positive, and the sum of sentiment in thousandths.
+            late: late events, all-time.
+            first_event_ms: earliest event time, ms since the epoch.
+            last_event_ms: latest event time, ms since the epoch.
+        """
+        negative, neutral, positive, sentiment_milli = sums
+        events = negative + neutral + positive
+        return cls(
+            product_id=product_id,
+            window=window,
+            negative=negative,
+            neutral=neutral,
+            positive=positive,
+            events=events,
+            negative_share=negative / events if events else None,
+            mean_sentiment=sentiment_milli / 1000 / events if events else None,
+            late=late,
+            first_event_time=_utc(first_event_ms),
+            last_event_time=_utc(last_event_ms),
+        )
+
+
+class ChannelTotals(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of every event of a channel. ``counted + dead + skipped`` is all that were applied."""
+
+    counted: int = 0
+    dead: int = 0
+    """Dead letters."""
+    skipped: int = 0
+    """Skipped by rule: the shop's own lines in chats."""
+    late: int = 0
+    """Those of ``counted`` that came late."""
+
+
+class _Read(NamedTuple):
+    """A product's hash as far as it was asked for."""
+
+    sums: tuple[int, ...]
+    late: int
+    first_event_ms: int | None
+    last_event_ms: int | None
+
+
+Question: TypeAlias = "Generator[Commands, Replies, Any]"
+
+
+def ask_layout(namespace: str) -> Generator[Commands, Replies, Layout | None]:
+    """The layout that the workers wrote, or None while none has.
+
+    Raises:
+        DependencyError: another version of Reviewpulse wrote it.
+    """
+    (written,) = yield [("GET", Layout(namespace, 1).layout_key)]
+    if written is None:
+        return None
+    layout = json.loads(written)
+    if layout["version"] != LAYOUT_VERSION:
+        raise DependencyError(
+            f"Redis holds counters of layout {layout['version']} under the namespace {namespace!r}; this"
+            f" version of reviewpulse reads layout {LAYOUT_VERSION}: use the version that the workers run."
+        )
+    return Layout(namespace, layout["shards"])
+
+
+def ask_products(
+    layout: Layout, product_ids: Sequence[str], window: str, now_ms: int
+) -> Generator[Commands, Replies, list[ProductCounts]]:
+    """Counts of some products in one window, in the order asked; zeros for one that was never seen.
+
+    Raises:
+        UsageError: no such window.
+    """
+    fields = _fields(window, now_ms)
+    found: list[ProductCounts] = []
+    for some in _chunks(product_ids, PRODUCTS_A_TRIP):
+        replies = yield [_read_product(layout, each, fields) for each in some]
+        found.extend(_counts(each, window, reply) for each, reply in zip(some, replies, strict=True))
+    return found
+
+
+def ask_windows(
+    layout: Layout, product_id: str, windows: Sequence[str], now_ms: int
+) -> Generator[Commands, Replies, list[ProductCounts]]:
+    """Counts of one product in several windows, in the order asked.
+
+    Raises:
+        UsageError: no such window.
+    """
+    replies = yield [_read_product(layout, product_id, _fields(window, now_ms)) for window in windows]
+    return [_counts(product_id, window, reply) for window, reply in zip(windows, replies, strict=True)]
+
+
+def ask_leaders(
+    layout: Layout, window: str, now_ms: int, *, by: LeaderBy, min_events: int, limit: int
+) -> Generator[Commands, Replies, list[ProductCounts]]:
+    """The products that lead in a window, best first.
+
+    Raises:
+        UsageError: no such window or order.
+    """
+    if by not in LEADER_ORDERS:
+        raise UsageError(f"There is no order {by!r}: take one of {', '.join(LEADER_ORDERS)}.")
+    since = "-inf" if (span_ms := _span_ms(window)) is None else now_ms - span_ms
+    active = yield [
+        ("ZRANGE", layout.active(shard), since, "+inf", "BYSCORE") for shard in range(layout.shards)
+    ]
+    candidates = [product.decode() for of_shard in active for product in of_shard]
+    best: list[ProductCounts] = []
+    fields = _fields(window, now_ms)
+    for some in _chunks(candidates, PRODUCTS_A_TRIP):
+        replies = yield [_read_product(layout, each, fields) for each in some]
+        seen = (_counts(each, window, reply) for each, reply in zip(some, replies, strict=True))
+        best = leading([*best, *(each for each in seen if each.events >= max(min_events, 1))], by, limit)
+    return best
+
+
+def ask_totals(layout: Layout) -> Generator[Commands, Replies, dict[str, ChannelTotals]]:
+    """What became of all events, by channel."""
+    ledgers = yield [("HGETALL", layout.ledger(shard)) for shard in range(layout.shards)]
+    sums: dict[str, dict[str, int]] = {channel: {} for channel in CHANNELS}
+    for ledger in ledgers:
+        for field, count in _pairs(ledger):
+            channel, _, outcome = field.decode().partition(":")
+            of_channel = sums.setdefault(channel, {})
+            of_channel[outcome] = of_channel.get(outcome, 0) + int(count)
+    return {channel: msgspec.convert(outcomes, ChannelTotals) for channel, outcomes in sums.items()}
+
+
+def leading(products: Iterable[ProductCounts], by: LeaderBy, limit: int) -> list[ProductCounts]:
+    """The first ``limit`` of ``products`` in an order; ties go to more events, then to the lesser id.
+
+    >>> one_of_one = ProductCounts.of("new", "all", (1, 0, 0, -900))
+    >>> many = ProductCounts.of("bad", "all", (900, 0, 100, -800_000))
+    >>> [each.product_id for each in leading([one_of_one, many], "negative_share", 2)]
+    ['bad', 'new']
+    """
+
+    def rank(counts: ProductCounts) -> tuple[float, int, str]:
+        if by == "negative_share":
+            merit = wilson_lower(counts.negative, counts.events)
+        else:
+            merit = counts.negative if by == "negative" else counts.events
+        return -merit, -counts.events, counts.product_id
+
+    return heapq.nsmallest(limit, products, key=rank)
+
+
+def wilson_lower(successes: int, trials: int, z: float = 1.96) -> float:
+    """Lower end of the Wilson score interval of a share (Wilson 1927); 95% with the default ``z``.
+
+    >>> round(wilson_lower(1, 1), 3), round(wilson_lower(900, 1000), 3), wilson_lower(0, 0)
+    (0.207, 0.88, 0.0)
+    """
+    if not trials:
+        return 0.0
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    half_width = z * math.sqrt((share * (1 - share) + z * z / (4 * trials)) / trials)
+    return max(0.0, (centre - half_width) / (1 + z * z / trials))
+
+
+def _span_ms(window: str) -> int | None:
+    if window not in WINDOWS:
+        raise UsageError(f"There is no window {window!r}: take one of {', '.join(WINDOWS)}.")
+    spec = WINDOWS[window]
+    return None if spec is None else spec[1]
+
+
+def _fields(window: str, now_ms: int) -> list[int]:
+    """The bucket fields to ask for, beside the total; none for ``all``."""
+    _span_ms(window)
+    return list(window_fields(window, now_ms) or ())
+
+
+def _read_product(layout: Layout, product_id: str, fields: Sequence[int]) -> Command:
+    return ("HMGET", layout.product(product_id), _TOTAL, *fields)
+
+
+def _counts(product_id: str, window: str, reply: Sequence[bytes | None]) -> ProductCounts:
+    read = _read(reply)
+    return ProductCounts.of(
+        product_id,
+        window,
+        read.sums,
+        late=read.late,
+        first_event_ms=read.first_event_ms,
+        last_event_ms=read.last_event_ms,
+    )
+
+
+def _read(reply: Sequence[bytes | None]) -> _Read:
+    """What ``_read_product`` was answered: the total, then the buckets it asked for."""
+    packed_total, *buckets = reply
+    if packed_total is None:
+        return _Read((0, 0, 0, 0), 0, None, None)
+    *total, late, first_ms, last_ms = (int(each) for each in _decode_counts(packed_total))
+    if not buckets:
+        return _Read(tuple(total), late, first_ms, last_ms)
+    held = [_decode_counts(bucket) for bucket in buckets if bucket is not None]
+    sums = tuple(int(sum(column)) for column in zip(*held, strict=True)) or (0, 0, 0, 0)
+    return _Read(sums, late, first_ms, last_ms)
+
+
+def _pairs(reply: Any) -> Iterable[tuple[bytes, bytes]]:
+    """HGETALL's answer as pairs: redis-py gives a dict, a raw reply is a flat list."""
+    if isinstance(reply, dict):
+        return reply.items()
+    return zip(reply[::2], reply[1::2], strict=True)
+
+
+def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+def _utc(ms: int | None) -> datetime | None:
+    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
