@@ -14,6 +14,8 @@ import typer
 from rich.console import Console
 
 from stream import __version__
+from stream.cli.local import local
+from stream.cli.topics import topics
 from stream.errors import ReviewpulseError
 
 app = typer.Typer(
@@ -43,6 +45,8 @@ def _root(
 
 def _register_commands() -> None:
     """Adds the subcommands: ours first, then those of the rooms that serving does not import."""
+    app.command("local")(local)
+    app.command("topics")(topics)
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)
 
