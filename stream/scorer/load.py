@@ -1,0 +1,34 @@
+"""From settings to a scorer that is ready to score.
+
+Rules:
+- A bundle's checksums are verified before anything of it is loaded.
+- The constant scorer needs no bundle and imports no ONNX Runtime.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stream import bundle
+from stream.scorer.constant import ConstantScorer
+
+if TYPE_CHECKING:
+    from stream.scorer.contract import Scorer
+    from stream.settings import Settings
+
+
+def load_scorer(settings: Settings) -> Scorer[Any]:
+    """The scorer that ``settings`` ask for, loaded and warmed up.
+
+    Raises:
+        BundleError: the bundle is missing, incomplete, altered, or made for another version.
+        DependencyError: CUDA was demanded and cannot be used.
+    """
+    if settings.scorer == "constant":
+        return ConstantScorer()
+    manifest = bundle.verify(settings.bundle)
+    from stream.scorer.onnx import OnnxScorer  # noqa: PLC0415  # half a second and 60 MB
+
+    scorer = OnnxScorer(settings.bundle, manifest, provider=settings.provider, threads=settings.threads)
+    scorer.warm_up(settings.token_budget)
+    return scorer

@@ -1,0 +1,234 @@
+"""A bundle's model on ONNX Runtime.
+
+Rules:
+- A score depends on its text and the model alone. Rows are padded on the right to the longest of their
+  batch and masked; what the batch adds is float32 rounding, below 1e-5 in a probability (tested).
+- ``encode`` and ``score`` may run at the same time, each on one thread: they share no state.
+- The provider that was asked for is the one in use, or loading fails. ONNX Runtime itself only logs a line
+  and falls back, and lists CUDA as available where its libraries cannot be loaded.
+- Probabilities are calibrated: logits over the bundle's temperature, then a softmax in float32.
+
+Why these session options (measured, see docs/decisions):
+- Spinning threads are slower and make the event loop lag on small machines: off.
+- Memory patterns are cached per input shape, and batches come in hundreds of shapes: off. The arena stays on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from stream.bundle import MODEL, TOKENIZER, Manifest
+from stream.errors import BundleError, DependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+
+FATAL = 4
+ERROR = 3
+"""ONNX Runtime's log severities."""
+
+NEUTRAL = 1
+"""Columns of ``stream.core.events.LABELS``: negative 0, neutral 1, positive 2."""
+
+
+class Tokens(NamedTuple):
+    """Token ids of n texts, end to end."""
+
+    ids: NDArray[np.int64]
+    starts: NDArray[np.intp]
+    lengths: NDArray[np.int32]
+
+
+class OnnxScorer:
+    """Scores texts with the model of a verified bundle.
+
+    Args:
+        path: the bundle's folder.
+        manifest: what ``stream.bundle.verify`` returned for it.
+        provider: ``cpu``; ``cuda``, or fail; or ``auto``: CUDA where it works, else CPU.
+        threads: inference threads on the CPU; 0 leaves the choice to ONNX Runtime.
+
+    Raises:
+        BundleError: the files do not make a model of the kind a bundle holds.
+        DependencyError: CUDA was demanded and cannot be used.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        manifest: Manifest,
+        *,
+        provider: Literal["auto", "cpu", "cuda"] = "auto",
+        threads: int = 0,
+    ) -> None:
+        self._manifest = manifest
+        self._tokenizer = _load_tokenizer(path, manifest)
+        self._session = _open_session(path, provider, threads)
+        self._inputs = [each.name for each in self._session.get_inputs()]
+        unknown = set(self._inputs) - {"input_ids", "attention_mask", "token_type_ids"}
+        if unknown or "input_ids" not in self._inputs:
+            raise BundleError(f"{path / MODEL} takes {self._inputs}; that is not a BERT classifier's input.")
+        columns = self._session.get_outputs()[0].shape[-1]
+        if columns != len(manifest.labels):
+            raise BundleError(
+                f"{path / MODEL} gives {columns} columns and the manifest has {len(manifest.labels)} labels."
+            )
+
+    @property
+    def version(self) -> str:
+        """The bundle's version."""
+        return self._manifest.version
+
+    @property
+    def provider(self) -> str:
+        """The execution provider really in use."""
+        return str(self._session.get_providers()[0])
+
+    @property
+    def manifest(self) -> Manifest:
+        """What the bundle says of itself."""
+        return self._manifest
+
+    def encode(self, texts: Sequence[str]) -> Tokens:
+        """Token ids of ``texts``, special tokens included, cut at the bundle's ``max_length``."""
+        encodings = [each.ids for each in self._tokenizer.encode_batch_fast(list(texts))]
+        lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
+        starts = np.zeros(len(encodings), np.intp)
+        np.cumsum(lengths[:-1], out=starts[1:])
+        ids = np.fromiter(chain.from_iterable(encodings), np.int64, int(lengths.sum()))
+        return Tokens(ids, starts, lengths)
+
+    def score(self, encoded: Tokens, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Calibrated probabilities of the texts at ``rows``, one padded batch, shape (len(rows), 3).
+
+        Rows [5, 6] and [7, 8, 9] run as ids [[5, 6, 0], [7, 8, 9]] and mask [[1, 1, 0], [1, 1, 1]].
+        """
+        if not len(rows):
+            return np.empty((0, 3), np.float32)
+        lengths = encoded.lengths[rows]
+        columns = np.arange(lengths.max())
+        mask = columns < lengths[:, None]
+        places = np.where(mask, encoded.starts[rows][:, None] + columns, 0)
+        ids = np.where(mask, encoded.ids[places], self._manifest.pad_id)
+        return self.probabilities(self._run(ids, mask.astype(np.int64)))
+
+    def label(self, probabilities: NDArray[np.float32]) -> NDArray[np.int8]:
+        """Index into ``LABELS`` of each row, shape (n,): the likeliest.
+
+        A two-label model is undecided, hence neutral, where both are nearly as likely.
+        """
+        labels: NDArray[np.int8] = probabilities.argmax(axis=1).astype(np.int8)
+        if len(self._manifest.labels) == 2:
+            margin = np.abs(probabilities[:, 2] - probabilities[:, 0])
+            labels[margin < self._manifest.neutral_band] = NEUTRAL
+        return labels
+
+    def warm_up(self, token_budget: int) -> None:
+        """Runs the largest batch first, then a small one, so that memory is sized once.
+
+        Args:
+            token_budget: most padded tokens a batch will have.
+        """
+        longest = self._manifest.max_length
+        for shape in ((max(token_budget // longest, 1), longest), (1, 8)):
+            ids = np.full(shape, self._manifest.pad_id, np.int64)
+            self._run(ids, np.ones(shape, np.int64))
+
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Calibrated probabilities, shape (n, 3), of logits of shape (n, labels)."""
+        scaled = logits / np.float32(self._manifest.temperature)
+        exponentials = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        shares: NDArray[np.float32] = exponentials / exponentials.sum(axis=1, keepdims=True)
+        if len(self._manifest.labels) == 3:
+            return shares
+        probabilities = np.zeros((len(shares), 3), np.float32)
+        probabilities[:, ::2] = shares
+        return probabilities
+
+    def _run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        [logits] = self._session.run(None, {name: feeds[name] for name in self._inputs})
+        return np.asarray(logits, np.float32)
+
+
+def _load_tokenizer(path: Path, manifest: Manifest) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_file(str(path / TOKENIZER))
+    except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
+        raise BundleError(
+            f"{path / TOKENIZER} is not a tokenizer: {error}; export the bundle anew."
+        ) from None
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(manifest.max_length)
+    return tokenizer
+
+
+def _open_session(path: Path, provider: Literal["auto", "cpu", "cuda"], threads: int) -> Any:
+    """An inference session on the provider asked for.
+
+    Raises:
+        BundleError: the model cannot be loaded.
+        DependencyError: CUDA was demanded and cannot be used.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_mem_pattern = False
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = ERROR
+    wanted: list[Any] = [CPU]
+    if provider != "cpu" and CUDA in onnxruntime.get_available_providers() and _has_nvidia_driver():
+        # TF32 would shift scores by 1e-3 between providers.
+        wanted = [(CUDA, {"use_tf32": "0"}), CPU]
+    elif provider == "cuda":
+        raise _cuda_missing("no NVIDIA driver was found" if CUDA in _available() else "this build lacks it")
+    # What a provider that cannot load prints to stderr is said better below.
+    onnxruntime.set_default_logger_severity(FATAL)
+    try:
+        if len(wanted) > 1:
+            with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot find
+                onnxruntime.preload_dlls()
+        session = onnxruntime.InferenceSession(
+            str(path / MODEL), options, providers=wanted, enable_fallback=0
+        )
+    except Exception as error:  # noqa: BLE001  # its errors have no common base below Exception
+        raise BundleError(f"{path / MODEL} cannot be loaded by ONNX Runtime: {error}") from None
+    finally:
+        onnxruntime.set_default_logger_severity(ERROR)
+    if provider == "cuda" and session.get_providers()[0] != CUDA:
+        raise _cuda_missing("its CUDA or cuDNN libraries could not be loaded")
+    return session
+
+
+def _available() -> list[str]:
+    return list(onnxruntime.get_available_providers())
+
+
+def _has_nvidia_driver() -> bool:
+    """Whether the driver's library can be loaded: without it, CUDA cannot be used at all."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def _cuda_missing(reason: str) -> DependencyError:
+    return DependencyError(
+        f"CUDA was demanded (provider cuda) and cannot be used: {reason}. ONNX Runtime "
+        f"{onnxruntime.__version__} here has {', '.join(_available())}; onnxruntime-gpu 1.31 needs "
+        "an NVIDIA driver, CUDA 13 and cuDNN 9. Install them, or use --provider auto or cpu."
+    )
