@@ -79,8 +79,9 @@ def block(alert: Alert) -> Text:
     usual = _share(alert.baseline_share, alert.baseline_interval)
     for fact in (
         f"at {alert.at}, since {alert.onset} ({_duration(alert.duration_s)})",
-        f"{alert.negatives:,} of {alert.events:,} negative: {share}, usually {usual}, peak {alert.peak_share:.0%}",
-        f"{alert.distinct_authors:,} known authors; model {alert.model_version}; id {alert.id} #{alert.sequence}",
+        f"{alert.negatives:,} of {alert.events:,} negative: {share}, usually {usual}",
+        f"peak {alert.peak_share:.0%}, {alert.distinct_authors:,} known authors, model {alert.model_version}",
+        f"id {alert.id}, transition {alert.sequence}",
     ):
         text.append(f"\n  {printable(fact)}", "default")
     for quote in alert.quotes[:QUOTES_SHOWN]:
