@@ -92,13 +92,6 @@ class Settings(BaseSettings):
     window_events: int = Field(
         2048, ge=1, le=100_000, description="Most events sorted, scored and recorded together."
     )
-    linger_ms: float = Field(
-        5.0,
-        ge=0,
-        le=1000,
-        description="Longest wait for company when events trickle in. Backlogs do not wait.",
-    )
-
     max_event_bytes: int = Field(
         262_144, ge=1024, description="Largest record accepted; a larger one is a dead letter."
     )

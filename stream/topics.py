@@ -200,7 +200,7 @@ def _create(admin: KafkaAdminClient, topic: Topic) -> bool:
     raise DependencyError(
         f"Kafka refuses to create the topic {topic.name} ({describe(topic)}):"
         f" {answer['error_message'] or kind.__name__}."
-        " Change REVIEWPULSE_PARTITIONS or REVIEWPULSE_REPLICATION, or have somebody with the right create it."
+        " Change REVIEWPULSE_PARTITIONS or REVIEWPULSE_REPLICATION, or have an administrator create it."
     )
 
 

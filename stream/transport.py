@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from aiokafka import AIOKafkaConsumer, ConsumerRecord
 
-log = structlog.get_logger("transport")
+log = structlog.get_logger("consumer")
 
 RUN_RECORDS = 1000
 """Most records in a fetch, hence in a run: enough to make Faust's cost per message vanish, few enough that
@@ -70,6 +70,10 @@ class OffsetSink(Protocol):
 
     def committable(self) -> Mapping[TP, int]:
         """Next offset of each partition whose progress the group has not been told."""
+        ...
+
+    def committed(self, offsets: Mapping[TP, int]) -> None:
+        """The group was told of these."""
         ...
 
 
@@ -157,8 +161,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class _NoReadOffsets(dict[TP, None]):
-    """Faust drops messages behind the offset it read last. Runs are checked by epoch and number instead:
-    after a rewind, a run still on its way would set that offset too high and the runs behind it would go.
+    """Never remembers an offset, so that Faust drops nothing behind it.
+
+    Runs are checked by epoch and number instead: after a rewind, a run still on its way would set Faust's
+    read offset too high, and the runs behind it would go.
     """
 
     def __getitem__(self, tp: TP) -> None:
@@ -218,7 +224,10 @@ class Consumer(driver.Consumer):
         offsets = self._sink.committable()
         if not offsets:
             return False
-        return await self._thread.commit_applied(offsets)
+        if not await self._thread.commit_applied(offsets):
+            return False
+        self._sink.committed(offsets)
+        return True
 
 
 class Transport(driver.Transport):

@@ -8,15 +8,26 @@ from __future__ import annotations
 
 import sys
 from importlib.metadata import entry_points
+from typing import Any
 
-import click
 import typer
 from rich.console import Console
 
 from stream import __version__
+from stream.cli.alerts import alerts
+from stream.cli.counters import counters, top
+from stream.cli.dlq import dlq
+from stream.cli.ingest import ingest
 from stream.cli.local import local
+from stream.cli.replay import replay
 from stream.cli.topics import topics
+from stream.cli.worker import worker
 from stream.errors import ReviewpulseError
+
+# Typer carries its own copy of click since 0.26, used click itself before, and exports this class in neither.
+CommandLineError: type[Any] = next(
+    each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
+)
 
 app = typer.Typer(
     name="reviewpulse",
@@ -47,6 +58,13 @@ def _register_commands() -> None:
     """Adds the subcommands: ours first, then those of the rooms that serving does not import."""
     app.command("local")(local)
     app.command("topics")(topics)
+    app.command("worker")(worker)
+    app.command("ingest")(ingest)
+    app.command("replay")(replay)
+    app.command("counters")(counters)
+    app.command("top")(top)
+    app.command("alerts")(alerts)
+    app.add_typer(dlq, name="dlq")
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)
 
@@ -60,10 +78,10 @@ def main() -> None:
     except ReviewpulseError as error:
         errors.print(f"reviewpulse: {error}", style="red", markup=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
+    except CommandLineError as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         sys.exit(130)
     except BrokenPipeError:
         # The reader of our output went away (`| head`): silence the interpreter's flush at exit, too.

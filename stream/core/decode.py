@@ -91,7 +91,7 @@ def decode_run(channel: Channel, records: Sequence[Record], limits: Limits) -> D
             event = _event(record, decode_value(_value(record, limits)), limits)
         except RecursionError:
             decoded.dead.append(DeadLetter(record.offset, "decode", "the JSON is nested too deeply"))
-        except ValueError as error:  # msgspec's errors are ValueErrors, too
+        except (ValueError, msgspec.MsgspecError) as error:
             decoded.dead.append(DeadLetter(record.offset, "decode", _reason(error)))
         else:
             if event is None:
@@ -136,7 +136,7 @@ def _event(record: Record, message: Review | Chat, limits: Limits) -> Event | No
     )
 
 
-def _reason(error: ValueError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "the record is not UTF-8"
     if type(error) is msgspec.DecodeError:  # its subclass ValidationError is JSON, of a wrong shape

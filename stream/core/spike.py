@@ -86,9 +86,7 @@ class SpikeRule(msgspec.Struct, frozen=True, kw_only=True):
     """How sure the alternative is of its share. Fewer adapt to other rises; 20 loses 1% to an exact guess."""
     patience_events: float = 200.0
     """An excursion longer than this and than the baseline's weight says more about the baseline."""
-    recovered_odds: float = 1.8
-    """The other CUSUM's distance between still risen and back."""
-    recovered_evidence: float = 30.0
+    recovered_evidence: float = 100.0
     """Likelihood ratio for "back" that resolves."""
     recent_events: float = 32.0
     """Memory of the recent share while firing, and so of the peak."""
@@ -418,6 +416,9 @@ class SpikeDetector:
 
     def _has_recovered(self, now: State, firing: Firing, seen: Observation) -> bool:
         """Takes in one event of a firing alert."""
+        back, risen = self._recovery_shares(now)
+        factor = back / risen if seen.negative else (1.0 - back) / (1.0 - risen)
+        firing.recovery = max(1.0, firing.recovery * factor)
         now.events += 1
         kept = 1.0 - 1.0 / self.rule.recent_events
         firing.recent_events = firing.recent_events * kept + 1.0
@@ -426,17 +427,19 @@ class SpikeDetector:
         if seen.negative:
             now.negatives += 1
             self._remember(now, seen, worth_quoting=True)
-        back, risen = self._recovery_shares(now)
-        factor = back / risen if seen.negative else (1.0 - back) / (1.0 - risen)
-        firing.recovery = max(1.0, firing.recovery * factor)
         return firing.recovery >= self.rule.recovered_evidence
 
     def _recovery_shares(self, now: State) -> tuple[float, float]:
-        """The shares that count as back (a standard deviation of grace above the baseline) and as risen."""
+        """The shares that mean "back" and "still risen".
+
+        Back is a standard deviation of grace above the baseline. Still risen is halfway from there to the
+        incident's own share: a high incident is over soon, a low one that hovers does not flap.
+        """
         weight = now.alpha + now.beta
         share = now.alpha / weight
         back = min(share + math.sqrt(share * (1.0 - share) / (weight + 1.0)), (1.0 + share) / 2.0)
-        return back, risen_share(back, self.rule.recovered_odds, self.rule.share_floor)
+        halfway = (back + now.negatives / now.events) / 2.0
+        return back, max(halfway, back + self.rule.share_floor * (1.0 - back))
 
     def _fired(
         self, product_id: str, channel: Channel, now: State, firing: Firing, seen: Observation

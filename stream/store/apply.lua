@@ -5,8 +5,10 @@
 -- ARGV[2] base: the offset this step builds on, -1 for none
 -- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, products, transitions}
 --           ledger       {{field, count}, ...}
---           products     {{id, late, first_ms, last_ms, state or false, {{fields, counts}, ...}}, ...}
---           transitions  {alert JSON, ...}
+--           products     {{id, late, first_ms, last_ms, state length, {{fields, counts}, ...}}, ...}
+--           transitions  {length, ...}
+-- ARGV[4] the detector states of the products (length 0: leave the stored one), then the transitions' JSON,
+--         end to end: Lua's msgpack knows no binary type
 -- Returns false when applied, or the offset that is stored instead of the base.
 --
 -- A lower stored offset means Redis lost writes (a gap), a higher one that somebody else applied them (a
@@ -66,9 +68,16 @@ local function sums_of(spans)
   return total, sums, names
 end
 
+local taken = 0
+local function take(length)
+  local bytes = string.sub(ARGV[4], taken + 1, taken + length)
+  taken = taken + length
+  return bytes
+end
+
 local active, states = {}, {}
 for _, product in ipairs(products) do
-  local id, late, first_ms, last_ms, state, spans = unpack(product)
+  local id, late, first_ms, last_ms, state_length, spans = unpack(product)
   local key = prefix .. 'product:' .. id
   local total, sums, names = sums_of(spans)
   local found = call('HMGET', key, 'total', unpack(names))
@@ -99,9 +108,9 @@ for _, product in ipairs(products) do
   end
   active[#active + 1] = last_ms
   active[#active + 1] = id
-  if state then
+  if state_length > 0 then
     states[#states + 1] = prefix .. 'spike:' .. channel .. ':' .. id
-    states[#states + 1] = state
+    states[#states + 1] = take(state_length)
   end
 end
 
@@ -114,8 +123,8 @@ end
 for _, entry in ipairs(ledger) do
   call('HINCRBY', KEYS[2], entry[1], entry[2])
 end
-for _, transition in ipairs(transitions) do
-  call('XADD', KEYS[4], '*', 'partition', ARGV[1], 'alert', transition)
+for _, length in ipairs(transitions) do
+  call('XADD', KEYS[4], '*', 'partition', ARGV[1], 'alert', take(length))
 end
 call('HSET', KEYS[1], ARGV[1], last)
 return false

@@ -89,8 +89,8 @@ class RedisStore:
             raise self._failure(error) from error
         if stored != wanted:
             raise UsageError(
-                f"Redis at {self._place} holds layout {stored} under '{self._layout.namespace}', but this worker"
-                f" is set to {wanted}. Set REVIEWPULSE_SHARDS={stored.get('shards')}, or use another"
+                f"Redis at {self._place} holds layout {stored} under '{self._layout.namespace}', but this"
+                f" worker is set to {wanted}. Set REVIEWPULSE_SHARDS={stored.get('shards')}, or use another"
                 " REVIEWPULSE_NAMESPACE."
             )
 
@@ -145,8 +145,9 @@ class RedisStore:
         return [None if reply is None else int(reply) for reply in replies]
 
     def _script_arguments(self, step: Apply) -> list[Any]:
-        shard = step.shard
-        layout = self._layout
+        """Keys and arguments as ``apply.lua`` lists them."""
+        layout, shard = self._layout, step.shard
+        states = [product.state or b"" for product in step.products]
         body = _pack(
             (
                 step.last,
@@ -154,12 +155,15 @@ class RedisStore:
                 step.channel,
                 step.arrival_ms,
                 list(step.ledger.items()),
-                [(*product[:4], product.state or False, product.spans) for product in step.products],
-                step.transitions,
+                [
+                    (*product[:4], len(state), product.spans)
+                    for product, state in zip(step.products, states, strict=True)
+                ],
+                [len(transition) for transition in step.transitions],
             )
         )
         keys = [layout.offsets(shard), layout.ledger(shard), layout.active(shard), layout.outbox(shard)]
-        return [*keys, step.partition, step.base, body]
+        return [*keys, step.partition, step.base, body, b"".join(states + step.transitions)]
 
     async def outbox(self, shard: int) -> list[OutboxEntry]:
         """Alert transitions waiting; see ``CounterStore``."""

@@ -1,0 +1,48 @@
+"""How a dependency that is away is waited for: said once when it goes, once when it is back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING, TypeVar
+
+import structlog
+
+from stream.errors import DependencyError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+log = structlog.get_logger("backoff")
+
+T = TypeVar("T")
+
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 5.0
+"""Short enough that a server that is back is used at once; long enough not to hammer one that starts."""
+
+
+async def retry(call: Callable[[], Awaitable[T]], doing: str) -> T:
+    """Repeats ``call`` until it no longer raises ``DependencyError``.
+
+    Waits grow exponentially with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
+
+    Args:
+        call: may be repeated safely.
+        doing: what the call does, for the log.
+    """
+    ceiling_s = FIRST_WAIT_S
+    failures = 0
+    while True:
+        try:
+            result = await call()
+        except DependencyError as error:
+            failures += 1
+            if failures == 1:
+                log.warning("waiting for a dependency", doing=doing, error=str(error))
+            await asyncio.sleep(random.uniform(0, ceiling_s))
+            ceiling_s = min(ceiling_s * 2, LONGEST_WAIT_S)
+        else:
+            if failures:
+                log.info("the dependency is back", doing=doing, failures=failures)
+            return result

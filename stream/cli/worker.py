@@ -1,0 +1,34 @@
+"""``reviewpulse worker``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+
+def worker(
+    bundle: Path | None = typer.Option(None, help="Folder of the model bundle."),
+    provider: Literal["auto", "cpu", "cuda"] | None = typer.Option(
+        None, help="Where the model runs. `cuda` fails where CUDA cannot be used."
+    ),
+    scorer: Literal["onnx", "constant"] | None = typer.Option(
+        None, help="`constant` gives every text the same score: for tests and benches."
+    ),
+) -> None:
+    """Run one worker until SIGTERM or Ctrl-C; any number of them share the partitions.
+
+    Everything else is configured by REVIEWPULSE_* in the environment (see the README's table). It waits for
+    Kafka, Redis and the topics, and drains before it stops. Exit codes: 0 stopped, 2 wrong settings or
+    bundle, 3 a server or device failed.
+    """
+    import uvloop
+
+    from stream import logs
+    from stream.settings import load
+    from stream.worker import serve
+
+    settings = load(bundle=bundle, provider=provider, scorer=scorer)
+    logs.configure(settings)
+    uvloop.run(serve(settings))

@@ -1,0 +1,166 @@
+"""One lane per assigned partition: which runs are next, and how far the sink has applied.
+
+Rules:
+- The sink owns the offsets: a lane starts where the store says, and its base for the next apply is what the
+  store last confirmed.
+- A run is taken only when it is of the lane's epoch and the next number in it. When one is missing, or the
+  store refused an apply, the lane is closed: everything of it is dropped until a rewind opens it anew.
+- A log that ends before what was applied is another log (a topic deleted and created again, a broker that
+  kept nothing): its partition starts over, loudly. Counters stay.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import structlog
+
+from stream.store.contract import NOTHING_APPLIED
+from stream.transport import Position
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from faust.types import TP
+
+    from stream.core.events import Channel
+    from stream.store.contract import CounterStore
+    from stream.transport import Run
+
+log = structlog.get_logger("lanes")
+
+
+class RunMissing(Exception):  # noqa: N818
+    """A run was lost between the fetch and the pipeline; the lane must be rewound."""
+
+
+MAX_CACHED_STATES = 50_000
+"""Detector states a lane remembers (some 150 bytes each); those pushed out are read from the store again."""
+
+
+@dataclass
+class Lane:
+    """What the worker knows of one assigned partition."""
+
+    tp: TP
+    channel: Channel
+    epoch: int = 0
+    next_number: int = 0
+    closed: bool = False
+    applied: list[int] = field(default_factory=list)
+    """Highest applied offset by shard."""
+    states: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
+    """Detector state of products seen, as the store has it."""
+    committed: int = NOTHING_APPLIED
+    """Highest offset the group was told of."""
+
+    @property
+    def name(self) -> str:
+        """``topic:number``, as the store knows it."""
+        return partition_name(self.tp)
+
+    def remember(self, product_id: str, state: bytes) -> None:
+        """Keeps the detector state that the store has confirmed."""
+        self.states[product_id] = state
+        if len(self.states) > MAX_CACHED_STATES:
+            self.states.popitem(last=False)
+
+
+def partition_name(tp: TP) -> str:
+    """``topic:number``."""
+    return f"{tp.topic}:{tp.partition}"
+
+
+class Lanes:
+    """All lanes of a worker; the ``OffsetSink`` of the transport.
+
+    Args:
+        store: who owns the offsets.
+        channels: channel by Kafka topic.
+    """
+
+    def __init__(self, store: CounterStore, channels: Mapping[str, Channel]) -> None:
+        self._store = store
+        self._channels = channels
+        self._lanes: dict[TP, Lane] = {}
+
+    def __getitem__(self, tp: TP) -> Lane:
+        return self._lanes[tp]
+
+    def owned(self) -> set[str]:
+        """Names of the partitions this worker reads now."""
+        return {lane.name for lane in self._lanes.values() if not lane.closed}
+
+    async def positions(self, ends: Mapping[TP, tuple[int, int]]) -> Mapping[TP, Position]:
+        """Where to read each partition from; see ``OffsetSink``."""
+        stored = await self._store.applied([partition_name(tp) for tp in ends])
+        return {tp: await self._position(tp, stored[partition_name(tp)], *ends[tp]) for tp in ends}
+
+    async def _position(self, tp: TP, applied: tuple[int, ...], first: int, end: int) -> Position:
+        if max(applied) >= end:
+            log.error(
+                "the log ends before what was counted: it is another log; counting it from its start",
+                partition=partition_name(tp),
+                counted_to=max(applied),
+                log_end=end,
+            )
+            await self._store.forget(partition_name(tp))
+            applied = (NOTHING_APPLIED,) * len(applied)
+        wanted = min(applied) + 1
+        if wanted < first and max(applied) != NOTHING_APPLIED:
+            log.error(
+                "records were deleted by retention before they were counted",
+                partition=partition_name(tp),
+                missing_from=wanted,
+                missing_to=first - 1,
+            )
+        return Position(max(wanted, first), applied)
+
+    def open(self, positions: Mapping[TP, Position]) -> Mapping[TP, int]:
+        """Starts a new epoch of each partition; see ``OffsetSink``."""
+        for tp, position in positions.items():
+            epoch = self._lanes[tp].epoch + 1 if tp in self._lanes else 1
+            self._lanes[tp] = Lane(tp, self._channels[tp.topic], epoch, applied=list(position.applied))
+            log.debug("reading", partition=partition_name(tp), offset=position.offset)
+        return {tp: self._lanes[tp].epoch for tp in positions}
+
+    def close(self, tps: Iterable[TP]) -> None:
+        """Drops whatever of these partitions is still on its way."""
+        for tp in tps:
+            if tp in self._lanes:
+                self._lanes[tp].closed = True
+
+    def is_current(self, tp: TP, epoch: int) -> bool:
+        """Whether work of that epoch may still be applied."""
+        lane = self._lanes.get(tp)
+        return lane is not None and lane.epoch == epoch and not lane.closed
+
+    def take(self, run: Run) -> bool:
+        """Whether a run is the next of its lane; False when it is stale.
+
+        Raises:
+            RunMissing: a run before it was lost on the way.
+        """
+        if not self.is_current(run.tp, run.epoch):
+            return False
+        lane = self._lanes[run.tp]
+        if run.number != lane.next_number:
+            raise RunMissing(f"run {lane.next_number} of {lane.name} is missing, run {run.number} came")
+        lane.next_number += 1
+        return True
+
+    def committable(self) -> Mapping[TP, int]:
+        """Next offset of each partition whose progress the group has not been told; see ``OffsetSink``."""
+        offsets = {}
+        for tp, lane in self._lanes.items():
+            applied = min(lane.applied, default=NOTHING_APPLIED)
+            if applied > lane.committed and not lane.closed:
+                offsets[tp] = applied + 1
+        return offsets
+
+    def committed(self, offsets: Mapping[TP, int]) -> None:
+        """The group was told of these next offsets."""
+        for tp, offset in offsets.items():
+            self._lanes[tp].committed = offset - 1

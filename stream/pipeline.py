@@ -1,0 +1,351 @@
+"""Runs of records in, one atomic step per window out: decode, score, record, publish.
+
+Rules:
+- A *window* is what waits when the first stage is free, up to ``window_events``. An idle pipeline therefore
+  scores at once, a busy one fills its windows: the linger is exactly as long as the stage ahead takes.
+- Three stages, each on a thread of its own, overlap: while one window is recorded the next is scored and
+  the one after is decoded and tokenised. Each stage takes windows in order, so every partition is applied in
+  offset order.
+- Everything is bounded: a full inbox makes ``put`` wait, which fills Faust's buffer, which stops the fetch.
+- What is stale (its lane was revoked or rewound) is dropped before the store sees it; what slips through is
+  fenced there.
+- A record ends as exactly one of counted, dead or skipped, and the ledger says so in the same atomic step.
+- Dead letters and scores are published before the step that counts them, alerts after it, from the outbox:
+  each at least once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import structlog
+
+from stream.backoff import retry
+from stream.core.decode import Limits, decode_run
+from stream.lanes import RunMissing
+from stream.record import Judge, Part, Timing
+from stream.scorer import isolate
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+
+    from aiokafka import ConsumerRecord
+    from faust.types import TP
+
+    from stream.core.events import Score
+    from stream.lanes import Lanes
+    from stream.record import Detector, Judged, Refused
+    from stream.scorer.contract import Scorer
+    from stream.store.contract import CounterStore
+    from stream.transport import Run
+
+log = structlog.get_logger("pipeline")
+
+
+class Publisher(Protocol):
+    """Where results go besides the store. Each call returns when Kafka has what it was given."""
+
+    async def dead_letters(self, letters: Sequence[Refused]) -> None:
+        """Sends records that cannot be counted to the dead-letter topics."""
+        ...
+
+    async def scores(self, scores: Sequence[Score]) -> None:
+        """Sends scores to the scores topic."""
+        ...
+
+    def alerts_waiting(self) -> None:
+        """There are transitions in the outbox. Does not wait."""
+        ...
+
+
+class PipelineSettings(NamedTuple):
+    """What the pipeline can be told."""
+
+    window_events: int = 2048
+    token_budget: int = 1024
+    limits: Limits = Limits()
+    late_after_ms: float = 3_600_000
+    publish_scores: bool = False
+
+
+@dataclass
+class Progress:
+    """What has become of the records so far; since the worker started."""
+
+    counted: int = 0
+    dead: int = 0
+    skipped: int = 0
+    late: int = 0
+    windows: int = 0
+    rewinds: int = 0
+    last_applied_at: float = field(default_factory=time.monotonic)
+    latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
+    """From Kafka's timestamp to visible in the store, of the latest windows' first and last events."""
+
+
+@dataclass
+class Window:
+    """Parts that are tokenised, scored and recorded together."""
+
+    parts: list[Part]
+    texts: list[str]
+    encoded: Any
+    scored: isolate.Scored | None = None
+    timing: Timing | None = None
+
+
+class Pipeline:
+    """Holds the stages together.
+
+    Args:
+        store: counters, detector states, offsets, outbox.
+        lanes: which runs are next.
+        scorer: the model.
+        detector: the judge of spikes.
+        publisher: dead letters, scores, alerts.
+        rewind: has partitions read again from what the store holds.
+        settings: sizes and limits.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: CounterStore,
+        lanes: Lanes,
+        scorer: Scorer[Any],
+        detector: Detector,
+        publisher: Publisher,
+        rewind: Callable[[set[TP]], Awaitable[None]],
+        settings: PipelineSettings,
+    ) -> None:
+        self.progress = Progress()
+        self._store = store
+        self._lanes = lanes
+        self._scorer = scorer
+        self._judge = Judge(
+            detector=detector,
+            shard=store.shard,
+            model_version=scorer.version,
+            late_after_ms=settings.late_after_ms,
+            with_scores=settings.publish_scores,
+        )
+        self._publisher = publisher
+        self._rewind = rewind
+        self._settings = settings
+        self._inbox: deque[Run] = deque()
+        self._waiting_records = 0
+        self._arrived = asyncio.Event()
+        self._space = asyncio.Event()
+        self._to_score: asyncio.Queue[Window] = asyncio.Queue(maxsize=1)
+        self._to_record: asyncio.Queue[Window] = asyncio.Queue(maxsize=1)
+        self._windows_in_flight = 0
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._draining = False
+        self._rewinding: set[asyncio.Task[None]] = set()
+        self._threads = {
+            stage: ThreadPoolExecutor(1, thread_name_prefix=stage) for stage in ("decode", "score", "record")
+        }
+
+    async def put(self, run: Run) -> None:
+        """Takes a run in; waits while two windows are waiting already."""
+        while self._waiting_records >= 2 * self._settings.window_events:
+            self._space.clear()
+            await self._space.wait()
+        if self._draining:
+            return  # nothing is lost: the store's offset is where the next owner begins
+        self._inbox.append(run)
+        self._waiting_records += len(run.records)
+        self._quiet.clear()
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Runs the stages until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as stages:
+                stages.create_task(self._decode_stage(), name="decode")
+                stages.create_task(self._score_stage(), name="score")
+                stages.create_task(self._record_stage(), name="record")
+        except* Exception as errors:  # noqa: BLE001 - it is raised again
+            raise errors.exceptions[0] from None  # one stage failed; that it was in a group helps nobody
+        finally:
+            for task in self._rewinding:
+                task.cancel()
+            for thread in self._threads.values():
+                thread.shutdown(wait=False, cancel_futures=True)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Takes nothing more in and waits for what is inside; False when that took too long."""
+        self._draining = True
+        try:
+            await asyncio.wait_for(self._quiet.wait(), timeout_s)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _in_thread(self, stage: str, call: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads[stage], call, *arguments)
+
+    # Stage 1: decode and tokenise.
+
+    async def _decode_stage(self) -> None:
+        while True:
+            await self._arrived.wait()
+            runs = self._take_window()
+            if runs:
+                self._windows_in_flight += 1
+                await self._to_score.put(await self._in_thread("decode", self._decode, runs))
+            self._note_quiet()
+
+    def _take_window(self) -> list[Run]:
+        runs = []
+        records = 0
+        while self._inbox and records < self._settings.window_events:
+            run = self._inbox.popleft()
+            self._waiting_records -= len(run.records)
+            try:
+                if self._lanes.take(run):
+                    runs.append(run)
+                    records += len(run.records)
+            except RunMissing as missing:
+                self._start_rewind(run.tp, str(missing))
+        if not self._inbox:
+            self._arrived.clear()
+        self._space.set()
+        return runs
+
+    def _decode(self, runs: Sequence[Run]) -> Window:
+        by_tp: dict[TP, list[ConsumerRecord]] = {}
+        epochs: dict[TP, int] = {}
+        for run in runs:
+            by_tp.setdefault(run.tp, []).extend(run.records)
+            epochs[run.tp] = run.epoch
+        parts = []
+        texts: list[str] = []
+        for tp, records in by_tp.items():
+            channel = self._lanes[tp].channel
+            decoded = decode_run(channel, records, self._settings.limits)
+            rows = slice(len(texts), len(texts) + len(decoded.events))
+            texts.extend([event.text for event in decoded.events])
+            parts.append(Part(tp, epochs[tp], channel, records, decoded, rows))
+        return Window(parts, texts, isolate.encode(self._scorer, texts))
+
+    # Stage 2: score.
+
+    async def _score_stage(self) -> None:
+        while True:
+            window = await self._to_score.get()
+            await retry(lambda window=window: self._in_thread("score", self._score, window), "score")  # type: ignore[misc]
+            await self._to_record.put(window)
+
+    def _score(self, window: Window) -> None:
+        scored_at_ms = time.time() * 1000
+        started = time.perf_counter()
+        window.scored = isolate.score(
+            self._scorer, window.texts, window.encoded, token_budget=self._settings.token_budget
+        )
+        window.encoded = None
+        window.timing = Timing(scored_at_ms, (time.perf_counter() - started) * 1000)
+
+    # Stage 3: judge and record.
+
+    async def _record_stage(self) -> None:
+        while True:
+            window = await self._to_record.get()
+            await self._record(window)
+            self._windows_in_flight -= 1
+            self.progress.windows += 1
+            self._note_quiet()
+
+    async def _record(self, window: Window) -> None:
+        parts = [part for part in window.parts if self._lanes.is_current(part.tp, part.epoch)]
+        judged: list[Judged] = []
+        for part in parts:
+            states = await self._states(part)
+            applied = tuple(self._lanes[part.tp].applied)
+            judged.append(
+                await self._in_thread(
+                    "record", self._judge.judge, part, window.scored, applied, states, window.timing
+                )
+            )
+        await self._publish_first(judged)
+        steps = [step for each in judged for step in each.steps]
+        if not steps:
+            return
+        results = await retry(lambda: self._store.apply(steps), "apply")
+        stored = dict(zip(((step.partition, step.shard) for step in steps), results, strict=True))
+        for each in judged:
+            self._settle(each, stored)
+        if any(step.transitions for step in steps):
+            self._publisher.alerts_waiting()
+
+    async def _states(self, part: Part) -> dict[str, bytes | None]:
+        """Detector states of the part's products: remembered ones, the others from the store."""
+        remembered = self._lanes[part.tp].states
+        states: dict[str, bytes | None] = {}
+        missing = []
+        for product_id in {event.product_id for event in part.decoded.events}:
+            if (state := remembered.get(product_id)) is None:
+                missing.append(product_id)
+            else:
+                states[product_id] = state
+        if missing:
+            found = await retry(lambda: self._store.states(part.channel, missing), "read detector states")
+            states.update(zip(missing, found, strict=True))
+        return states
+
+    async def _publish_first(self, judged: Iterable[Judged]) -> None:
+        """What must be in Kafka before the step that counts it: a crash between repeats it, loses nothing."""
+        dead = [letter for each in judged for letter in each.dead]
+        if dead:
+            await retry(lambda: self._publisher.dead_letters(dead), "publish dead letters")
+        scores = [score for each in judged for score in each.scores]
+        if scores:
+            await retry(lambda: self._publisher.scores(scores), "publish scores")
+
+    def _settle(self, judged: Judged, stored: Mapping[tuple[str, int], int | None]) -> None:
+        """Takes note of what the store said to a part's steps."""
+        part = judged.part
+        if not self._lanes.is_current(part.tp, part.epoch):
+            return
+        lane = self._lanes[part.tp]
+        for step in judged.steps:
+            instead = stored[step.partition, step.shard]
+            if instead is not None:
+                problem = "Redis lost writes" if instead < step.base else "somebody else applied them"
+                self._start_rewind(
+                    part.tp, f"offsets {step.base + 1} to {step.last} refused, {instead} is stored: {problem}"
+                )
+                return
+            lane.applied[step.shard] = step.last
+        for product_id, state in judged.states.items():
+            lane.remember(product_id, state)
+        self._note_progress(judged)
+
+    def _note_progress(self, judged: Judged) -> None:
+        progress = self.progress
+        for step in judged.steps:
+            for name, number in step.ledger.items():
+                outcome = name.partition(":")[2]
+                setattr(progress, outcome, getattr(progress, outcome) + number)
+        progress.last_applied_at = time.monotonic()
+        now_ms = time.time() * 1000
+        records = judged.part.records
+        progress.latencies_ms.extend((now_ms - records[0].timestamp, now_ms - records[-1].timestamp))
+
+    def _start_rewind(self, tp: TP, reason: str) -> None:
+        self._lanes.close([tp])
+        self.progress.rewinds += 1
+        log.warning("rewinding to what Redis holds", partition=f"{tp.topic}:{tp.partition}", reason=reason)
+        task = asyncio.create_task(retry(lambda: self._rewind({tp}), "rewind"))
+        self._rewinding.add(task)
+        task.add_done_callback(self._rewinding.discard)
+
+    def _note_quiet(self) -> None:
+        if not self._inbox and not self._windows_in_flight:
+            self._quiet.set()

@@ -1,0 +1,151 @@
+"""What leaves the worker for Kafka: dead letters, scores, alerts.
+
+Rules:
+- A call returns when the broker has acknowledged; until then nothing that follows from it is done.
+- Alerts come from the outbox only, where the atomic step put them. A transition is taken out when the broker
+  has it: after a crash it is sent again, with the same id and sequence.
+- A partition's owner delivers its transitions, in order; so do leftovers of an owner that died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+import structlog
+from aiokafka.errors import KafkaError
+
+from stream.backoff import retry
+from stream.errors import DependencyError
+from stream.settings import dead_letter_topic
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from stream.core.events import Score
+    from stream.record import Refused
+    from stream.store.contract import CounterStore
+
+log = structlog.get_logger("publish")
+
+SWEEP_S = 5.0
+"""How often the outbox is looked at without a nudge: for leftovers of a worker that died."""
+
+Headers = list[tuple[str, bytes]]
+
+
+class Message(NamedTuple):
+    """One record for Kafka."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers | None = None
+
+
+class KafkaPublisher:
+    """A ``Publisher`` on Faust's producer.
+
+    Args:
+        producer: Faust's; connected while the app runs.
+        store: whose outbox is delivered.
+        owned: names of the partitions this worker reads now.
+        alerts_topic: where alert transitions go.
+        scores_topic: where scores go.
+    """
+
+    def __init__(
+        self,
+        *,
+        producer: Any,
+        store: CounterStore,
+        owned: Callable[[], set[str]],
+        alerts_topic: str,
+        scores_topic: str,
+    ) -> None:
+        self._producer = producer
+        self._store = store
+        self._owned = owned
+        self._alerts_topic = alerts_topic
+        self._scores_topic = scores_topic
+        self._nudge = asyncio.Event()
+
+    async def dead_letters(self, letters: Sequence[Refused]) -> None:
+        """Sends the records as received, with what, where and why in headers."""
+        await self._send([_dead_letter(letter) for letter in letters])
+
+    async def scores(self, scores: Sequence[Score]) -> None:
+        """Sends scores, keyed by product."""
+        await self._send(
+            [
+                Message(self._scores_topic, score.product_id.encode(), msgspec.json.encode(score))
+                for score in scores
+            ]
+        )
+
+    def alerts_waiting(self) -> None:
+        """There are transitions in the outbox."""
+        self._nudge.set()
+
+    async def run(self) -> None:
+        """Delivers the outbox until cancelled."""
+        while True:
+            await retry(self.deliver, "deliver alerts")
+            try:
+                await asyncio.wait_for(self._nudge.wait(), SWEEP_S)
+            except TimeoutError:
+                continue
+            self._nudge.clear()
+
+    async def deliver(self) -> None:
+        """Sends every waiting transition of this worker's partitions, then takes it out of the outbox.
+
+        Raises:
+            DependencyError: Kafka or the store is away; what was not taken out is sent again.
+        """
+        for shard in range(self._store.shards):
+            owned = self._owned()
+            entries = [entry for entry in await self._store.outbox(shard) if entry.partition in owned]
+            if not entries:
+                continue
+            await self._send(
+                [
+                    Message(self._alerts_topic, msgspec.json.decode(entry.alert)["id"].encode(), entry.alert)
+                    for entry in entries
+                ]
+            )
+            await self._store.delivered(entries)
+            log.info("alert transitions delivered", number=len(entries))
+
+    async def _send(self, messages: Sequence[Message]) -> None:
+        try:
+            acknowledgements = [
+                await self._producer.send(
+                    message.topic, message.key, message.value, None, None, message.headers
+                )
+                for message in messages
+            ]
+            await asyncio.gather(*acknowledgements)
+        except KafkaError as error:
+            raise DependencyError(f"Kafka did not take {len(messages)} records: {error!r}") from error
+
+
+def _dead_letter(letter: Refused) -> Message:
+    record = letter.record
+    kept = [(name, value) for name, value in record.headers or () if name == "redriven_from"]
+    headers = {
+        "stage": letter.stage,
+        "reason": letter.reason,
+        "source_topic": record.topic,
+        "source_partition": str(record.partition),
+        "source_offset": str(record.offset),
+        "failed_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+    }
+    return Message(
+        dead_letter_topic(record.topic),
+        record.key,
+        record.value,
+        [*((name, value.encode()) for name, value in headers.items()), *kept],
+    )

@@ -1,0 +1,272 @@
+"""A scored part of a window to the atomic steps that record it: tally, judge, and what goes out beside them.
+
+Rules:
+- One step per shard, each with the offset it builds on. Only what lies beyond that offset is in it: after a
+  crash between two shards, the one that is ahead gets nothing twice.
+- Dead letters and skipped lines are counted on shard 0.
+- Pure but for the clock that scores are stamped with; it runs off the event loop.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import msgspec
+import numpy as np
+
+from stream.core.decode import DeadLetter, Decoded, Event
+from stream.core.events import LABELS, Score, rfc3339
+from stream.core.spike import Observation
+from stream.core.tally import ProductTally, tally
+from stream.store.contract import Apply, ProductApply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from aiokafka import ConsumerRecord
+    from faust.types import TP
+
+    from stream.core.events import Alert, Channel
+    from stream.scorer.isolate import Scored
+
+
+class Detector(Protocol):
+    """What the pipeline needs of ``stream.core.spike.SpikeDetector``."""
+
+    def judge(
+        self, product_id: str, channel: Channel, state: bytes | None, observations: Sequence[Observation]
+    ) -> tuple[bytes, list[Alert]]:
+        """The new state of a product's detector, and the alert transitions these events cause."""
+        ...
+
+
+@dataclass
+class Part:
+    """A window's records of one partition."""
+
+    tp: TP
+    epoch: int
+    channel: Channel
+    records: list[ConsumerRecord]
+    decoded: Decoded
+    rows: slice
+    """Where its events are in the window."""
+
+    @property
+    def name(self) -> str:
+        """``topic:number``, as the store knows the partition."""
+        return f"{self.tp.topic}:{self.tp.partition}"
+
+    @property
+    def last_offset(self) -> int:
+        """Offset the store has when this part is applied."""
+        return int(self.records[-1].offset)
+
+
+class Refused(NamedTuple):
+    """A dead letter on its way out."""
+
+    record: ConsumerRecord
+    stage: str
+    reason: str
+
+
+class Timing(NamedTuple):
+    """When and how long a window was scored."""
+
+    scored_at_ms: float
+    score_ms: float
+
+
+class Judged(NamedTuple):
+    """A part, ready to be applied."""
+
+    part: Part
+    steps: list[Apply]
+    dead: list[Refused]
+    states: dict[str, bytes]
+    scores: list[Score]
+
+
+class Judge:
+    """Makes steps of parts.
+
+    Args:
+        detector: the judge of spikes.
+        shard: the shard of a product.
+        model_version: names the model in scores.
+        late_after_ms: from when on an event is late.
+        with_scores: whether scores are to be published.
+    """
+
+    def __init__(
+        self,
+        *,
+        detector: Detector,
+        shard: Callable[[str], int],
+        model_version: str,
+        late_after_ms: float,
+        with_scores: bool,
+    ) -> None:
+        self._detector = detector
+        self._shard = shard
+        self._model_version = model_version
+        self._late_after_ms = late_after_ms
+        self._with_scores = with_scores
+
+    def judge(
+        self,
+        part: Part,
+        scored: Scored,
+        applied: Sequence[int],
+        states: Mapping[str, bytes | None],
+        timing: Timing,
+    ) -> Judged:
+        """The steps that record a part.
+
+        Args:
+            part: decoded.
+            scored: results of its whole window.
+            applied: highest applied offset of its partition, by shard.
+            states: detector states of its products.
+            timing: of its window, for scores.
+        """
+        fresh = _Fresh.of(part, scored, applied, self._shard)
+        products = tally(fresh.events, fresh.labels, fresh.sentiments, self._late_after_ms)
+        new_states: dict[str, bytes] = {}
+        alerts: dict[str, list[bytes]] = {}
+        for product_id, product in products.items():
+            observations = [fresh.observation(row) for row in product.rows]
+            state, transitions = self._detector.judge(
+                product_id, part.channel, states.get(product_id), observations
+            )
+            new_states[product_id] = state
+            if transitions:
+                alerts[product_id] = [msgspec.json.encode(alert) for alert in transitions]
+        steps = []
+        for shard, base in enumerate(applied):
+            if base < part.last_offset:
+                here = {
+                    product_id: product
+                    for product_id, product in products.items()
+                    if len(applied) == 1 or self._shard(product_id) == shard
+                }
+                steps.append(_step(part, shard, base, fresh, here, new_states, alerts))
+        scores = self._scores(part, fresh, timing) if self._with_scores else []
+        return Judged(part, steps, fresh.dead, new_states, scores)
+
+    def _scores(self, part: Part, fresh: _Fresh, timing: Timing) -> list[Score]:
+        return [
+            Score(
+                event_id=event.event_id,
+                product_id=event.product_id,
+                channel=part.channel,
+                label=LABELS[fresh.labels[row]],
+                probabilities=dict(zip(LABELS, fresh.probabilities[row].tolist(), strict=True)),
+                sentiment=fresh.sentiments[row] / 1000,
+                model_version=self._model_version,
+                event_time=rfc3339(event.event_ms),
+                queue_ms=timing.scored_at_ms - event.arrival_ms,
+                score_ms=timing.score_ms,
+            )
+            for row, event in enumerate(fresh.events)
+        ]
+
+
+def _step(
+    part: Part,
+    shard: int,
+    base: int,
+    fresh: _Fresh,
+    products: Mapping[str, ProductTally],
+    states: Mapping[str, bytes],
+    alerts: Mapping[str, list[bytes]],
+) -> Apply:
+    outcomes = {
+        "counted": sum(len(product.rows) for product in products.values()),
+        "late": sum(product.late for product in products.values()),
+        "dead": len(fresh.dead) if shard == 0 else 0,
+        "skipped": fresh.skipped if shard == 0 else 0,
+    }
+    return Apply(
+        shard=shard,
+        partition=part.name,
+        base=base,
+        last=part.last_offset,
+        channel=part.channel,
+        arrival_ms=max((event.arrival_ms for event in fresh.events), default=0),
+        ledger={f"{part.channel}:{name}": number for name, number in outcomes.items() if number},
+        products=[
+            ProductApply(
+                product_id,
+                product.late,
+                product.first_event_ms,
+                product.last_event_ms,
+                states[product_id],
+                list(product.spans.items()),
+            )
+            for product_id, product in products.items()
+        ],
+        transitions=[alert for product_id in products for alert in alerts.get(product_id, ())],
+    )
+
+
+@dataclass
+class _Fresh:
+    """The events of a part that the store does not have yet, with their scores."""
+
+    events: list[Event]
+    labels: list[int]
+    sentiments: list[int]
+    p_negative: list[float]
+    probabilities: np.ndarray[Any, np.dtype[np.float32]]
+    dead: list[Refused]
+    skipped: int
+
+    @classmethod
+    def of(
+        cls, part: Part, scored: Scored, applied: Sequence[int], shard: Callable[[str], int]
+    ) -> _Fresh:
+        decoded, rows = part.decoded, part.rows
+        events = decoded.events
+        probabilities, labels = scored.probabilities[rows], scored.labels[rows]
+        failed = {
+            row - rows.start: why for row, why in scored.failed.items() if rows.start <= row < rows.stop
+        }
+        dead = decoded.dead + [DeadLetter(events[row].offset, "score", why) for row, why in failed.items()]
+        if failed or max(applied) >= part.records[0].offset:
+            # After a crash between two shards, or with failed texts, not all of it is to be counted.
+            keep = [
+                row
+                for row, event in enumerate(events)
+                if row not in failed and event.offset > applied[shard(event.product_id)]
+            ]
+            events = [events[row] for row in keep]
+            probabilities, labels = probabilities[keep], labels[keep]
+        record_at = {record.offset: record for record in part.records} if dead else {}
+        return cls(
+            events=events,
+            labels=labels.tolist(),
+            sentiments=np.rint((probabilities[:, 2] - probabilities[:, 0]) * 1000).astype(int).tolist(),
+            p_negative=probabilities[:, 0].tolist(),
+            probabilities=probabilities,
+            dead=[
+                Refused(record_at[letter.offset], letter.stage, letter.reason)
+                for letter in dead
+                if letter.offset > applied[0]
+            ],
+            skipped=sum(offset > applied[0] for offset in decoded.skipped),
+        )
+
+    def observation(self, row: int) -> Observation:
+        event = self.events[row]
+        return Observation(
+            event.event_id,
+            event.arrival_ms,
+            event.event_ms,
+            self.labels[row] == 0,
+            self.p_negative[row],
+            event.author_id,
+            event.text,
+        )

@@ -1,0 +1,123 @@
+"""What each worker is doing now, in Redis for whoever watches: ``<ns>:workers``, a hash of JSON by worker.
+
+Rules:
+- It is for people and dashboards; nothing decides by it.
+- A worker that says nothing for ``STALE_S`` is gone; whoever posts next removes it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from redis.exceptions import RedisError
+
+from stream.errors import DependencyError
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from stream.pipeline import Progress
+    from stream.scorer.contract import Scorer
+
+STALE_S = 10.0
+
+
+class WorkerStatus(msgspec.Struct, kw_only=True):
+    """One worker, as of ``at``."""
+
+    name: str
+    at: float
+    """Seconds since the epoch."""
+    model_version: str
+    provider: str
+    partitions: list[str]
+    counted: int
+    dead: int
+    skipped: int
+    late: int
+    rewinds: int
+    events_per_s: float
+    latency_p50_ms: float | None
+    """From Kafka's timestamp to visible in Redis; None before the first event."""
+    latency_p99_ms: float | None
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        scorer: Scorer[Any],
+        progress: Progress,
+        *,
+        partitions: list[str],
+        events_per_s: float,
+    ) -> WorkerStatus:
+        """The status that ``progress`` amounts to."""
+        p50, p99 = (
+            (round(float(q), 1) for q in np.percentile(progress.latencies_ms, (50, 99)))
+            if progress.latencies_ms
+            else (None, None)
+        )
+        return cls(
+            name=name,
+            at=time.time(),
+            model_version=scorer.version,
+            provider=scorer.provider,
+            partitions=partitions,
+            counted=progress.counted,
+            dead=progress.dead,
+            skipped=progress.skipped,
+            late=progress.late,
+            rewinds=progress.rewinds,
+            events_per_s=events_per_s,
+            latency_p50_ms=p50,
+            latency_p99_ms=p99,
+        )
+
+
+class StatusBoard:
+    """Where workers say what they do.
+
+    Args:
+        client: from ``stream.redis_config.connect_async``.
+        namespace: prefix of every Redis key.
+    """
+
+    def __init__(self, client: Redis, namespace: str) -> None:
+        self._client = client
+        self._key = f"{namespace}:workers"
+
+    async def post(self, status: WorkerStatus) -> None:
+        """Says what a worker does, and removes those that went without a word."""
+        try:
+            await self._client.hset(self._key, status.name, msgspec.json.encode(status))
+            for gone in [each.name for each in await self._all() if status.at - each.at > STALE_S]:
+                await self._client.hdel(self._key, gone)
+        except RedisError as error:
+            raise DependencyError(f"Redis: {error}") from error
+
+    async def workers(self) -> list[WorkerStatus]:
+        """Every worker heard of lately, by name."""
+        try:
+            now = time.time()
+            return [status for status in await self._all() if now - status.at <= STALE_S]
+        except RedisError as error:
+            raise DependencyError(f"Redis: {error}") from error
+
+    async def _all(self) -> list[WorkerStatus]:
+        decode = msgspec.json.Decoder(WorkerStatus).decode
+        statuses = [decode(value) for value in (await self._client.hgetall(self._key)).values()]
+        return sorted(statuses, key=lambda status: status.name)
+
+    async def remove(self, name: str) -> None:
+        """A worker stops."""
+        try:
+            await self._client.hdel(self._key, name)
+        except RedisError as error:
+            raise DependencyError(f"Redis: {error}") from error
+
+    async def close(self) -> None:
+        """Disconnects."""
+        await self._client.aclose()

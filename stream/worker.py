@@ -1,0 +1,281 @@
+"""One worker: a Faust app whose single agent feeds the pipeline. Any number of workers share the partitions.
+
+Rules:
+- Nothing is read before Redis, Kafka and the topics are there; the wait is said once and ends by itself.
+- SIGTERM and SIGINT drain: what is inside is recorded, the group is told, the worker leaves it, exit 0.
+- An error of ours or of Faust's ends the process with a non-zero code, for its supervisor to start it again.
+  That is always safe: the next owner begins at what Redis holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import tempfile
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import faust
+import structlog
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from stream.backoff import retry
+from stream.core.decode import Limits
+from stream.core.spike import SpikeDetector, rule_from
+from stream.errors import DependencyError
+from stream.faust_config import faust_broker, faust_credentials
+from stream.kafka_config import aiokafka_config
+from stream.lanes import Lanes
+from stream.pipeline import Pipeline, PipelineSettings
+from stream.publish import KafkaPublisher
+from stream.redis_config import connect_async, shown_url
+from stream.scorer.load import load_scorer
+from stream.status import StatusBoard, WorkerStatus
+from stream.store.layout import Layout
+from stream.store.redis import RedisStore
+from stream.transport import RunSchema, Transport
+
+if TYPE_CHECKING:
+    from stream.core.events import Channel
+    from stream.scorer.contract import Scorer
+    from stream.settings import Settings
+
+log = structlog.get_logger("worker")
+
+DRAIN_S = 20.0
+"""Longest a stop waits for what is inside: several windows, below the 30 s that supervisors grant."""
+REPORT_S = 1.0
+"""How often the status board is told."""
+LOG_REPORTS = 30
+"""One log line for so many reports."""
+BUFFERED_RUNS = 8
+"""Runs that may wait between Faust's fetch and the pipeline."""
+
+
+async def serve(settings: Settings) -> None:
+    """Runs a worker until SIGTERM or SIGINT.
+
+    Raises:
+        UsageError: a setting does not fit what is stored, or the bundle is not right.
+        DependencyError: the device that was demanded is absent, or Kafka failed for good.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    scorer = await asyncio.to_thread(load_scorer, settings)
+    worker = Worker(settings, scorer)
+    starting = asyncio.create_task(worker.start())
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        with suppress(asyncio.CancelledError):
+            await starting
+        await worker.close()
+        return
+    try:
+        await starting
+        await worker.run_until(stopping)
+    finally:
+        await worker.close()
+
+
+class Worker:
+    """Holds the rooms together.
+
+    Args:
+        settings: configuration.
+        scorer: the model.
+    """
+
+    def __init__(self, settings: Settings, scorer: Scorer[Any]) -> None:
+        self._settings = settings
+        self._scorer = scorer
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        self._store = RedisStore(
+            connect_async(settings), Layout(settings.namespace, settings.shards), settings.redis
+        )
+        self._board = StatusBoard(connect_async(settings), settings.namespace)
+        channels: dict[str, Channel] = {settings.topic_reviews: "reviews", settings.topic_chats: "chats"}
+        self._lanes = Lanes(self._store, channels)
+        self._state_dir = tempfile.TemporaryDirectory(prefix="reviewpulse-faust-")
+        self.app = _faust_app(settings, self._state_dir.name)
+        self.app.transport.sink = self._lanes
+        self._publisher = KafkaPublisher(
+            producer=self.app.producer,
+            store=self._store,
+            owned=self._lanes.owned,
+            alerts_topic=settings.topic_alerts,
+            scores_topic=settings.topic_scores,
+        )
+        rule = rule_from(
+            false_alarms_per_day=settings.false_alarms_per_day,
+            expected_events_per_day=settings.expected_events_per_day,
+            min_events=settings.alert_min_events,
+            min_negatives=settings.alert_min_negatives,
+            historic_after_ms=round(settings.historic_after_s * 1000),
+        )
+        self.pipeline = Pipeline(
+            store=self._store,
+            lanes=self._lanes,
+            scorer=scorer,
+            detector=SpikeDetector(rule, scorer.version),
+            publisher=self._publisher,
+            rewind=self._rewind,
+            settings=PipelineSettings(
+                window_events=settings.window_events,
+                token_budget=settings.token_budget,
+                limits=Limits(settings.max_event_bytes, round(settings.allowed_skew_s * 1000)),
+                late_after_ms=settings.late_after_s * 1000,
+                publish_scores=settings.publish_scores,
+            ),
+        )
+        self._define_agent()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._started = False
+
+    def _define_agent(self) -> None:
+        topic = self.app.topic(*self._settings.topics.values(), schema=RunSchema(), acks=False)
+
+        @self.app.agent(topic, name="runs")
+        async def feed(runs: Any) -> None:
+            async for run in runs:
+                await self.pipeline.put(run)
+
+        @self.app.on_partitions_revoked.connect
+        async def close_lanes(_app: Any, revoked: Any, **_: Any) -> None:
+            self._lanes.close(revoked)
+
+    async def start(self) -> None:
+        """Waits for Redis, Kafka and the topics, then joins the group."""
+        await retry(self._store.open, f"connect to Redis at {shown_url(self._settings.redis)}")
+        await retry(self._check_topics, f"connect to Kafka at {self._settings.kafka}")
+        self._tasks = {
+            asyncio.create_task(self.pipeline.run(), name="pipeline"),
+            asyncio.create_task(self._publisher.run(), name="publisher"),
+            asyncio.create_task(self._report(), name="report"),
+        }
+        self._started = True
+        await self.app.start()
+        log.info(
+            "worker started",
+            worker=self.name,
+            group=self._settings.group,
+            kafka=self._settings.kafka,
+            redis=shown_url(self._settings.redis),
+            model=self._scorer.version,
+            provider=self._scorer.provider,
+        )
+
+    async def run_until(self, stopping: asyncio.Task[Any]) -> None:
+        """Serves until ``stopping`` is done, then drains.
+
+        Raises:
+            DependencyError: Faust gave up on Kafka.
+            Exception: one of ours crashed.
+        """
+        crashed = asyncio.create_task(self.app.wait_until_stopped())
+        done, _ = await asyncio.wait({stopping, crashed, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+        for task in done & self._tasks:
+            task.result()  # an error of ours: out with it
+        if crashed in done or self.app.crashed:
+            raise DependencyError(f"Faust stopped: {self.app.crash_reason!r}")
+        crashed.cancel()
+        log.info("draining")
+        if not await self.pipeline.drain(DRAIN_S):
+            log.warning("not everything could be recorded in time; the next owner reads it again")
+        await self.app.consumer.commit()
+
+    async def close(self) -> None:
+        """Leaves the group and disconnects."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._started:
+            await self.app.stop()
+            with suppress(DependencyError):
+                await self._board.remove(self.name)
+        await self._board.close()
+        await self._store.close()
+        self._state_dir.cleanup()
+        progress = self.pipeline.progress
+        log.info("worker stopped", counted=progress.counted, dead=progress.dead, skipped=progress.skipped)
+
+    async def _check_topics(self) -> None:
+        client = AIOKafkaClient(**aiokafka_config(self._settings))
+        try:
+            await client.bootstrap()
+            metadata = await client.fetch_all_metadata()
+        except KafkaError as error:
+            raise DependencyError(f"Kafka at {self._settings.kafka}: {error!r}") from error
+        finally:
+            await client.close()
+        missing = sorted(set(self._settings.topics.values()) - set(metadata.topics()))
+        if missing:
+            raise DependencyError(f"Kafka has no topic {', '.join(missing)}: run `reviewpulse topics`.")
+
+    async def _rewind(self, tps: set[Any]) -> None:
+        try:
+            await self.app.consumer.rewind(tps)
+        except KafkaError as error:
+            raise DependencyError(f"Kafka at {self._settings.kafka}: {error!r}") from error
+
+    async def _report(self) -> None:
+        """Tells the status board every second, and the log now and then."""
+        reports = 0
+        before, before_at = 0, time.monotonic()
+        while True:
+            await asyncio.sleep(REPORT_S)
+            progress = self.pipeline.progress
+            total = progress.counted + progress.dead + progress.skipped
+            now = time.monotonic()
+            status = WorkerStatus.of(
+                self.name,
+                self._scorer,
+                progress,
+                partitions=sorted(self._lanes.owned()),
+                events_per_s=(total - before) / (now - before_at),
+            )
+            before, before_at = total, now
+            with suppress(DependencyError):
+                await self._board.post(status)
+            reports += 1
+            if reports % LOG_REPORTS == 0:
+                log.info(
+                    "progress",
+                    counted=progress.counted,
+                    dead=progress.dead,
+                    skipped=progress.skipped,
+                    rewinds=progress.rewinds,
+                    events_per_s=round(status.events_per_s),
+                    latency_p99_ms=status.latency_p99_ms,
+                )
+
+
+def _faust_app(settings: Settings, state_dir: str) -> faust.App:
+    app = faust.App(
+        settings.group,
+        broker=faust_broker(settings, "recordrun"),
+        broker_credentials=faust_credentials(settings),
+        broker_session_timeout=settings.session_timeout_s,
+        broker_heartbeat_interval=settings.session_timeout_s / 10,
+        broker_commit_interval=1.0,
+        consumer_auto_offset_reset="earliest",
+        stream_buffer_maxsize=BUFFERED_RUNS,
+        stream_wait_empty=False,  # runs are not acked; what is inside at a rebalance is read again
+        producer_request_timeout=30.0,
+        topic_disable_leader=True,
+        topic_allow_declare=False,  # `reviewpulse topics` creates them, with the right partitions
+        web_enabled=False,
+        datadir=state_dir,
+        store="memory://",
+    )
+    app.conf.web_enabled = False  # the argument alone does not keep it from listening (Faust 0.15.3)
+    app.finalize()
+    assert isinstance(app.transport, Transport)
+    return app
