@@ -30,27 +30,9 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from models.checkpoint import TrainingRecord
     from models.network import ReviewClassifier
     from stream.scorer.onnx import OnnxScorer
-
-RECORD = "training.json"
-"""What a training run says of its checkpoint, beside the weights: see ``TrainingRecord``."""
-
-
-class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bundle's manifest takes over from training."""
-
-    name: str
-    languages: tuple[str, ...]
-    base_model: str
-    base_licence: str
-    max_length: int
-    temperature: float
-    neutral_band: float
-    trained_on: tuple[bundle.TrainingSource, ...]
-    metrics: tuple[bundle.Metric, ...]
-    caveats: tuple[str, ...]
-    """Where the model fails, a sentence each."""
 
 
 class Exported(NamedTuple):
@@ -60,22 +42,6 @@ class Exported(NamedTuple):
     manifest: bundle.Manifest
     parity: Parity
     size_bytes: int
-
-
-def read_record(checkpoint: Path) -> TrainingRecord:
-    """The record beside a checkpoint's weights.
-
-    Raises:
-        UsageError: it is not there or cannot be read.
-    """
-    try:
-        return msgspec.json.decode((checkpoint / RECORD).read_bytes(), type=TrainingRecord)
-    except FileNotFoundError:
-        raise UsageError(
-            f"{checkpoint} is not a finished checkpoint: it has no {RECORD}; `reviewpulse train` writes one."
-        ) from None
-    except msgspec.DecodeError as error:
-        raise UsageError(f"{checkpoint / RECORD} cannot be read: {error}; train again.") from None
 
 
 def write_bundle(

@@ -2,11 +2,96 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path  # noqa: TC003  # typer reads the annotation
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    import typer
+    from collections.abc import Iterator
+
+PARITY_TEXTS = 500
 
 
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to ``app``."""
+    app.command("export")(export)
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder that `reviewpulse train` left.")],
+    out: Annotated[Path, typer.Option(help="Bundle folder to write; a bundle that is there is replaced.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of review sets: the checkpoint and the bundle are compared on their texts."
+        ),
+    ] = None,
+    texts: Annotated[
+        Path | None, typer.Option(help="File of texts, one a line, to compare them on instead.")
+    ] = None,
+    storage: Annotated[
+        Literal["float16", "float32"], typer.Option(help="How the weights are stored.")
+    ] = "float16",
+) -> None:
+    """Exports a checkpoint as a bundle, after checking that both say the same.
+
+    Prints one JSON object on standard output: `path`, `version`, `size_bytes` and `parity`.
+    """
+    from itertools import islice
+
+    if (data is None) == (texts is None):
+        raise UsageError("Name the real texts to compare on: --data FOLDER or --texts FILE.")
+    _require_training_extra()
+    import msgspec
+    from rich.console import Console
+    from transformers.utils import logging
+
+    from export.bundle import write_bundle
+    from models.checkpoint import load_checkpoint, read_record
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    record = read_record(checkpoint)
+    network, tokenizer = load_checkpoint(checkpoint, record.max_length)
+    chosen = list(islice(_lines(texts) if texts else _reviews(data), PARITY_TEXTS))
+    if not chosen:
+        raise UsageError(f"There are no texts in {texts or data}; parity cannot be judged.")
+    with Console(stderr=True).status(f"exporting, and comparing on {len(chosen)} texts"):
+        done = write_bundle(network, tokenizer, record, out, parity_texts=chosen, half=storage == "float16")
+    answer = {
+        "path": str(done.path),
+        "version": done.manifest.version,
+        "size_bytes": done.size_bytes,
+        "parity": done.parity._asdict(),
+    }
+    print(msgspec.json.encode(answer).decode())
+
+
+def _lines(file: Path | None) -> Iterator[str]:
+    assert file is not None
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}.") from None
+    return (line for line in text.splitlines() if line.strip())
+
+
+def _reviews(folder: Path | None) -> Iterator[str]:
+    """Texts of every evaluation set in turn, so that one set's habits do not decide."""
+    from models.evaluate import evaluation_sets
+
+    assert folder is not None
+    for row in zip(*(labelled.texts for labelled in evaluation_sets(folder)), strict=False):
+        yield from row
+
+
+def _require_training_extra() -> None:
+    try:
+        import onnx  # noqa: F401
+        import torch  # noqa: F401
+        import transformers  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"Export needs {error.name}; run `pip install 'reviewpulse[train]'`.") from None

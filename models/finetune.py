@@ -3,22 +3,20 @@
 Rules:
 - The same seed and data give the same weights on the same machine: every epoch seeds its own order and
   dropout, so a run that was cut off continues from its last epoch as if it had not been.
-- A checkpoint folder is complete or absent: written beside its place, then renamed.
 - Held-out samples choose the epoch; nothing else does.
 """
 
 from __future__ import annotations
 
 import random
-import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
 from torch.nn import functional
 
+from models.checkpoint import save_checkpoint
 from models.network import ReviewClassifier
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
+    from tokenizers import Tokenizer
     from torch import Tensor
 
     from models.corpora import Sample
@@ -163,26 +162,6 @@ def predict(
             rows = order[start : start + batch_size]
             logits[rows] = network(*pad([encoded[row] for row in rows], pad_id)).numpy()
     return logits
-
-
-def save_checkpoint(network: ReviewClassifier, tokenizer: Tokenizer, folder: Path) -> None:
-    """Weights, configuration and tokenizer as a folder; an older one is replaced."""
-    fresh = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    network.save_pretrained(fresh)
-    tokenizer.save(str(fresh / "tokenizer.json"))
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
-
-
-def load_checkpoint(folder: Path, max_length: int) -> tuple[ReviewClassifier, Tokenizer]:
-    """A checkpoint's network, in evaluation mode, and its tokenizer, cutting at ``max_length``."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.enable_truncation(max_length)
-    network: ReviewClassifier = ReviewClassifier.from_pretrained(folder, attn_implementation="eager")
-    network.eval()
-    return network, tokenizer
 
 
 def _optimizer(network: ReviewClassifier, recipe: Recipe) -> torch.optim.Optimizer:

@@ -47,7 +47,7 @@ def kept_ids(tokenizer: Tokenizer, texts: Iterable[str], limit: int) -> list[int
 
 
 def trim_tokenizer(tokenizer: Tokenizer, keep: list[int]) -> Tokenizer:
-    """The same tokenizer with the entries ``keep`` alone, numbered in that order, and nothing cut or padded."""
+    """The same tokenizer with the entries ``keep`` alone, numbered in that order; none is cut or padded."""
     stated = json.loads(tokenizer.to_str())
     number = {old: new for new, old in enumerate(keep)}
     stated["model"]["vocab"] = {

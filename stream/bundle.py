@@ -120,7 +120,7 @@ def load_manifest(path: Path) -> Manifest:
         ) from None
     try:
         stated = msgspec.json.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BundleError(f"{file} is not JSON ({error}); copy the bundle again or export it anew.") from None
     version = stated.get("format") if isinstance(stated, dict) else None
     if version != FORMAT:

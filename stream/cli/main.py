@@ -20,6 +20,7 @@ from stream.cli.dlq import dlq
 from stream.cli.ingest import ingest
 from stream.cli.local import local
 from stream.cli.replay import replay
+from stream.cli.score import score
 from stream.cli.topics import topics
 from stream.cli.worker import worker
 from stream.errors import ReviewpulseError
@@ -58,6 +59,7 @@ def _register_commands() -> None:
     """Adds the subcommands: ours first, then those of the rooms that serving does not import."""
     app.command("local")(local)
     app.command("topics")(topics)
+    app.command("score")(score)
     app.command("worker")(worker)
     app.command("ingest")(ingest)
     app.command("replay")(replay)

@@ -1,0 +1,235 @@
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream import bundle
+from stream.errors import BundleError, DependencyError
+from stream.scorer import onnx
+from stream.scorer.constant import ConstantScorer
+from stream.scorer.contract import score_encoded
+from stream.scorer.load import load_scorer
+from stream.settings import SHIPPED_BUNDLE, load
+
+WORDS = (
+    "the battery died after two days and support never answered , great sound broken screen love it "
+    "refund waste money excellent quality not n't ? ! 123 don't é 中 😀"
+).split()
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    return load_scorer(load(bundle=SHIPPED_BUNDLE, provider="cpu", threads=1))
+
+
+def score(scorer, texts, token_budget=1024):
+    return score_encoded(scorer, scorer.encode(texts), token_budget=token_budget)
+
+
+def test_plain_opinions_get_their_label(scorer):
+    texts = [
+        "Absolutely love it, works perfectly!",
+        "Terrible. It broke after one day and I want my money back.",
+        "Great sound, great battery, highly recommended.",
+        "Waste of money, stopped working within a week.",
+    ]
+    assert scorer.label(score(scorer, texts)).tolist() == [2, 0, 2, 0]
+
+
+def test_probabilities_are_shares_and_a_two_label_model_has_no_neutral_share(scorer):
+    found = score(scorer, ["good", "bad", "it is a box"])
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+    assert (found[:, 1] == 0).all()
+    assert ((found >= 0) & (found <= 1)).all()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join), min_size=1, max_size=12),
+    seed=st.integers(0, 2**32 - 1),
+    token_budget=st.sampled_from([64, 256, 1024]),
+)
+def test_a_score_does_not_depend_on_batch_mates_or_order(scorer, texts, seed, token_budget):
+    alone = np.concatenate([score(scorer, [text]) for text in texts])
+    order = np.random.default_rng(seed).permutation(len(texts))
+    together = score(scorer, [texts[row] for row in order], token_budget)
+    assert np.abs(together - alone[order]).max() < 1e-5
+
+
+def test_rows_may_be_asked_for_in_any_order_and_more_than_once(scorer):
+    encoded = scorer.encode(["good", "a very bad thing indeed", "fine"])
+    rows = np.array([2, 1, 1, 0])
+    found = scorer.score(encoded, rows)
+    assert np.abs(found - score(scorer, ["good", "a very bad thing indeed", "fine"])[rows]).max() < 1e-5
+
+
+def test_no_rows_give_no_scores(scorer):
+    assert scorer.score(scorer.encode([]), np.array([], np.intp)).shape == (0, 3)
+    assert score(scorer, []).shape == (0, 3)
+
+
+def test_lengths_count_special_tokens_and_end_at_the_bundles_limit(scorer):
+    most = scorer.manifest.max_length
+    lengths = scorer.encode(["", "good", "good " * 5000]).lengths
+    assert lengths.tolist() == [2, 3, most]
+    assert lengths.dtype == np.int32
+
+
+def test_text_beyond_the_limit_is_not_read(scorer):
+    words = "good " * (scorer.manifest.max_length - 2)
+    np.testing.assert_array_equal(score(scorer, [words]), score(scorer, [words + "awful " * 50]))
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\u200b", "🙂" * 500, "a" * 20_000, "\u0000x", "\n\t", "ا" * 300, "中文很好"]
+)
+def test_any_text_gets_finite_probabilities(scorer, text):
+    assert np.isfinite(score(scorer, [text])).all()
+
+
+def test_neutral_is_where_both_are_nearly_as_likely(scorer):
+    band = scorer.manifest.neutral_band
+    inside, outside = band * 0.99, band * 1.01
+    rows = [[(1 - margin) / 2, 0, (1 + margin) / 2] for margin in (inside, outside, -inside, -outside)]
+    assert scorer.label(np.array(rows, np.float32)).tolist() == [1, 2, 1, 0]
+
+
+def test_a_temperature_makes_probabilities_less_sure_and_keeps_their_order(scorer):
+    logits = np.array([[0.0, 3.0], [2.0, 0.0]], np.float32)
+    temperature = scorer.manifest.temperature
+    expected = 1 / (1 + np.exp(-np.array([3.0, -2.0]) / temperature))
+    np.testing.assert_allclose(scorer.probabilities(logits)[:, 2], expected, atol=1e-6)
+
+
+def test_extreme_logits_do_not_overflow(scorer):
+    found = scorer.probabilities(np.array([[-3e4, 3e4]], np.float32))
+    assert found.tolist() == [[0.0, 0.0, 1.0]]
+
+
+def test_three_labels_pass_through(scorer, monkeypatch):
+    manifest = msgspec.structs.replace(
+        scorer.manifest, labels=("negative", "neutral", "positive"), temperature=1.0
+    )
+    monkeypatch.setattr(scorer, "_manifest", manifest)
+    found = scorer.probabilities(np.log(np.array([[0.2, 0.5, 0.3]], np.float32)))
+    np.testing.assert_allclose(found, [[0.2, 0.5, 0.3]], atol=1e-6)
+    assert scorer.label(found).tolist() == [1]
+    assert scorer.label(np.array([[0.34, 0.33, 0.33]], np.float32)).tolist() == [0]
+
+
+def test_encoding_and_scoring_may_overlap(scorer):
+    windows = [[" ".join(WORDS[at : at + 9]) + f" {number}" for at in range(9)] for number in range(8)]
+    one_by_one = [score(scorer, window) for window in windows]
+    with ThreadPoolExecutor(1) as encoding, ThreadPoolExecutor(1) as scoring:
+        encoded = [encoding.submit(scorer.encode, window) for window in windows]
+        scored = [
+            scoring.submit(lambda each: score_encoded(scorer, each.result(), token_budget=256), each)
+            for each in encoded
+        ]
+    for future, expected in zip(scored, one_by_one, strict=True):
+        assert np.abs(future.result() - expected).max() < 1e-5
+
+
+def test_the_provider_in_use_and_the_version_are_named(scorer):
+    assert scorer.provider == "CPUExecutionProvider"
+    assert scorer.version == bundle.load_manifest(SHIPPED_BUNDLE).version
+
+
+def test_cuda_demanded_and_absent_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(onnx, "_has_nvidia_driver", lambda: False)
+    with pytest.raises(
+        DependencyError, match=r"CUDA was demanded .* CPUExecutionProvider; .*--provider auto"
+    ):
+        load_scorer(load(bundle=SHIPPED_BUNDLE, provider="cuda"))
+
+
+class SilentFallback:
+    """ONNX Runtime where CUDA is listed, asked for, and not given."""
+
+    def __init__(self, *args, providers, **kwargs):
+        self.asked_for = providers
+
+    def get_providers(self):
+        return [onnx.CPU]
+
+
+def test_a_silent_fall_back_to_the_cpu_is_noticed(monkeypatch):
+    monkeypatch.setattr(onnx, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(onnx.onnxruntime, "get_available_providers", lambda: [onnx.CUDA, onnx.CPU])
+    monkeypatch.setattr(onnx.onnxruntime, "preload_dlls", lambda: print("noise"), raising=False)
+    monkeypatch.setattr(onnx.onnxruntime, "InferenceSession", SilentFallback)
+    with pytest.raises(DependencyError, match=r"libraries could not be loaded"):
+        onnx._open_session(SHIPPED_BUNDLE, "cuda", 0)
+    assert onnx._open_session(SHIPPED_BUNDLE, "auto", 0).asked_for[0][0] == onnx.CUDA
+
+
+def test_auto_uses_the_cpu_where_there_is_no_driver(monkeypatch):
+    monkeypatch.setattr(onnx, "_has_nvidia_driver", lambda: False)
+    assert load_scorer(load(bundle=SHIPPED_BUNDLE, provider="auto")).provider == onnx.CPU
+
+
+def altered(tmp_path, name, content):
+    """A copy of the shipped bundle with another file in it, and checksums that agree."""
+    folder = shutil.copytree(SHIPPED_BUNDLE, tmp_path / "bundle")
+    (folder / name).write_bytes(content)
+    file = folder / bundle.MANIFEST
+    stated = json.loads(file.read_text())
+    stated["files"][name] = bundle.sha256(folder / name)
+    file.write_text(json.dumps(stated))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [(bundle.MODEL, "cannot be loaded by ONNX Runtime"), (bundle.TOKENIZER, "is not a tokenizer")],
+)
+def test_a_file_that_is_no_model_is_one_sentence(tmp_path, name, said):
+    folder = altered(tmp_path, name, b"not a model")
+    with pytest.raises(BundleError, match=said):
+        load_scorer(load(bundle=folder, provider="cpu"))
+
+
+def test_labels_that_do_not_fit_the_model_are_refused(tmp_path):
+    folder = shutil.copytree(SHIPPED_BUNDLE, tmp_path / "bundle")
+    file = folder / bundle.MANIFEST
+    file.write_text(
+        json.dumps(json.loads(file.read_text()) | {"labels": ["negative", "neutral", "positive"]})
+    )
+    with pytest.raises(BundleError, match=r"gives 2 columns and the manifest has 3 labels"):
+        load_scorer(load(bundle=folder, provider="cpu"))
+
+
+def test_nothing_of_a_tampered_bundle_is_loaded(tmp_path, monkeypatch):
+    folder = shutil.copytree(SHIPPED_BUNDLE, tmp_path / "bundle")
+    with (folder / bundle.MODEL).open("ab") as file:
+        file.write(b"\0")
+    monkeypatch.setattr(onnx, "OnnxScorer", lambda *_, **__: pytest.fail("was loaded"))
+    with pytest.raises(BundleError, match=r"checksum differs"):
+        load_scorer(load(bundle=folder))
+
+
+def test_the_constant_scorer_needs_neither_a_bundle_nor_onnx_runtime(tmp_path):
+    assert isinstance(load_scorer(load(scorer="constant", bundle=tmp_path / "nowhere")), ConstantScorer)
+    program = (
+        "import sys; from stream.scorer.load import load_scorer; from stream.settings import load; "
+        "load_scorer(load(scorer='constant')); print('onnxruntime' in sys.modules)"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "False"
+
+
+def test_serving_a_model_imports_no_training_library():
+    program = (
+        "import sys; from stream.scorer.load import load_scorer; from stream.settings import load; "
+        "load_scorer(load(provider='cpu')); print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
