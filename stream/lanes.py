@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from stream.core.events import Channel
     from stream.store.contract import CounterStore
-    from stream.transport import Run
+    from stream.transport import Log, Run
 
 log = structlog.get_logger("lanes")
 
@@ -93,13 +93,15 @@ class Lanes:
         """Names of the partitions this worker reads now."""
         return {lane.name for lane in self._lanes.values() if not lane.closed}
 
-    async def positions(self, ends: Mapping[TP, tuple[int, int]]) -> Mapping[TP, Position]:
+    async def positions(self, tps: set[TP], kafka: Log) -> Mapping[TP, Position]:
         """Where to read each partition from; see ``OffsetSink``."""
-        stored = await self._store.applied([partition_name(tp) for tp in ends])
-        return {tp: await self._position(tp, stored[partition_name(tp)], *ends[tp]) for tp in ends}
+        stored = await self._store.applied([partition_name(tp) for tp in tps])
+        ends = await kafka.ends(tps)
+        return {tp: await self._position(tp, stored[partition_name(tp)], *ends[tp], kafka) for tp in tps}
 
-    async def _position(self, tp: TP, applied: tuple[int, ...], first: int, end: int) -> Position:
-        if max(applied) >= end:
+    async def _position(self, tp: TP, applied: tuple[int, ...], first: int, end: int, kafka: Log) -> Position:
+        # The end alone is no proof: after a change of leader it may lag behind what was read (KIP-207).
+        if max(applied) >= end and not await kafka.has_record(tp, max(applied)):
             log.error(
                 "the log ends before what was counted: it is another log; counting it from its start",
                 partition=partition_name(tp),

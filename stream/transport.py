@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import structlog
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
@@ -30,13 +31,16 @@ from faust.types import TP, ConsumerMessage
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from aiokafka import AIOKafkaConsumer, ConsumerRecord
+    from aiokafka import ConsumerRecord, TopicPartition
 
 log = structlog.get_logger("consumer")
 
 RUN_RECORDS = 1000
 """Most records in a fetch, hence in a run: enough to make Faust's cost per message vanish, few enough that
 flow control, which counts messages, still bites."""
+
+PROBE_MS = 3000
+"""How long a record that should be there is waited for."""
 
 
 class Run(NamedTuple):
@@ -57,11 +61,23 @@ class Position(NamedTuple):
     """Highest applied offset of each shard; -1 for none."""
 
 
+class Log(Protocol):
+    """What Kafka has, for a sink that decides where to read from."""
+
+    async def ends(self, tps: set[TP]) -> dict[TP, tuple[int, int]]:
+        """First and next offset of each partition."""
+        ...
+
+    async def has_record(self, tp: TP, offset: int) -> bool:
+        """Whether the record at ``offset`` can be read."""
+        ...
+
+
 class OffsetSink(Protocol):
     """Who owns the offsets."""
 
-    async def positions(self, ends: Mapping[TP, tuple[int, int]]) -> Mapping[TP, Position]:
-        """Where to read each partition from, given its (beginning, end) offsets in Kafka."""
+    async def positions(self, tps: set[TP], log: Log) -> Mapping[TP, Position]:
+        """Where to read each partition from."""
         ...
 
     def open(self, positions: Mapping[TP, Position]) -> Mapping[TP, int]:
@@ -123,6 +139,30 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         first = await consumer.beginning_offsets(partitions)
         end = await consumer.end_offsets(partitions)
         return {TP(*key): (first[key], end[key]) for key in partitions}
+
+    async def has_record(self, tp: TP, offset: int) -> bool:
+        """Whether the record at ``offset`` can be read. Costs a connection: for cases in doubt."""
+        found: bool = await self.call_thread(self._has_record, driver.ensure_aiokafka_TP(tp), offset)
+        return found
+
+    async def _has_record(self, partition: TopicPartition, offset: int) -> bool:
+        conf = self.app.conf
+        probe = AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            bootstrap_servers=driver.server_list(self.transport.url, self.transport.default_port),
+            auto_offset_reset="none",
+            **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
+        )
+        try:
+            await probe.start()
+            probe.assign([partition])
+            probe.seek(partition, offset)
+            fetched = await probe.getmany(partition, timeout_ms=PROBE_MS, max_records=1)
+        except (OffsetOutOfRangeError, NoOffsetForPartitionError):
+            return False
+        finally:
+            await probe.stop()
+        return any(record.offset == offset for record in fetched.get(partition, ()))
 
     async def seek_all(self, positions: Mapping[TP, Position], epochs: Mapping[TP, int]) -> None:
         """Puts the partitions that are still ours where ``positions`` says, and starts their epochs."""
@@ -214,7 +254,7 @@ class Consumer(driver.Consumer):
         async with self._seeking:
             if not tps:
                 return {}
-            positions = await self._sink.positions(await self._thread.ends(tps))
+            positions = await self._sink.positions(tps, self._thread)
             # Opened before the seek: no run of the new epoch can arrive before the sink knows of it.
             await self._thread.seek_all(positions, self._sink.open(positions))
             return {tp: position.offset for tp, position in positions.items()}
