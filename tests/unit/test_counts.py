@@ -1,0 +1,204 @@
+"""The questions that both counter clients ask, against a Redis that is a dict."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.client import counts
+from stream.client.counts import PRODUCTS_A_TRIP, ProductCounts, leading, wilson_lower
+from stream.core.buckets import RESOLUTIONS, field
+from stream.errors import DependencyError, UsageError
+from stream.store.layout import Layout
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+NOW_MS = 1_700_000_000_000
+pack = msgspec.msgpack.encode
+
+
+class FakeRedis:
+    """Answers the commands that the questions use, and counts the round trips."""
+
+    def __init__(self, *, shards: int = 1) -> None:
+        self.layout = Layout("rp", shards)
+        self.strings: dict[str, bytes] = {
+            "rp:layout": json.dumps({"version": 1, "shards": shards}).encode()
+        }
+        self.hashes: dict[str, dict[str, bytes]] = {}
+        self.active: dict[str, dict[bytes, int]] = {}
+        self.trips = 0
+
+    def add(
+        self, product_id: str, total: list[int], last_ms: int, buckets: dict[int, list[int]] | None = None
+    ) -> None:
+        fields = {str(name): pack(sums) for name, sums in (buckets or {}).items()}
+        key = self.layout.product(product_id)
+        self.hashes[key] = {"total": pack([*total, 1, last_ms - 1000, last_ms]), **fields}
+        active = self.layout.active(self.layout.shard(product_id))
+        self.active.setdefault(active, {})[product_id.encode()] = last_ms
+
+    def ask(self, question: Generator[Any, Any, Any]) -> Any:
+        try:
+            commands = next(question)
+            while True:
+                self.trips += 1
+                commands = question.send([self.answer(*command) for command in commands])
+        except StopIteration as answered:
+            return answered.value
+
+    def answer(self, name: str, key: str, *rest: Any) -> Any:
+        if name == "GET":
+            return self.strings.get(key)
+        if name == "HMGET":
+            held = self.hashes.get(key, {})
+            return [held.get(each.decode() if isinstance(each, bytes) else str(each)) for each in rest]
+        if name == "HGETALL":
+            return {each.encode(): value for each, value in self.hashes.get(key, {}).items()}
+        assert name == "ZRANGE", name
+        assert rest[1:] == ("+inf", "BYSCORE")
+        return [each for each, score in self.active.get(key, {}).items() if score >= float(rest[0])]
+
+
+def test_total_counts_are_read() -> None:
+    redis = FakeRedis()
+    redis.add("p", [3, 1, 6, 2_500], NOW_MS)
+    (found,) = redis.ask(counts.ask_products(redis.layout, ["p"], "all", NOW_MS))
+    assert (found.negative, found.neutral, found.positive, found.events) == (3, 1, 6, 10)
+    assert (found.negative_share, found.mean_sentiment, found.late) == (0.3, 0.25, 1)
+    assert found.last_event_time.timestamp() * 1000 == NOW_MS
+
+
+def test_a_window_sums_its_buckets_and_no_other() -> None:
+    redis = FakeRedis()
+    minute = RESOLUTIONS[0]
+    redis.add(
+        "p",
+        [9, 9, 9, 9],
+        NOW_MS,
+        {
+            field(minute, NOW_MS): [1, 0, 0, -900],
+            field(minute, NOW_MS - 4 * 60_000): [0, 1, 2, 1_000],
+            field(minute, NOW_MS - 30 * 60_000): [5, 0, 0, -5_000],
+            field(RESOLUTIONS[1], NOW_MS): [7, 7, 7, 7],
+        },
+    )
+    (found,) = redis.ask(counts.ask_products(redis.layout, ["p"], "5m", NOW_MS))
+    assert (found.negative, found.neutral, found.positive) == (1, 1, 2)
+    assert found.mean_sentiment == pytest.approx(0.1 / 4)
+
+
+def test_several_windows_are_one_round_trip() -> None:
+    redis = FakeRedis()
+    redis.add("p", [1, 0, 0, -900], NOW_MS, {field(RESOLUTIONS[0], NOW_MS): [1, 0, 0, -900]})
+    found = redis.ask(counts.ask_windows(redis.layout, "p", ["5m", "24h", "all"], NOW_MS))
+    assert [(each.window, each.events) for each in found] == [("5m", 1), ("24h", 0), ("all", 1)]
+    assert redis.trips == 1
+
+
+def test_a_product_never_seen_is_zeros() -> None:
+    redis = FakeRedis()
+    (found,) = redis.ask(counts.ask_products(redis.layout, ["p"], "1h", NOW_MS))
+    assert (found.events, found.negative_share, found.mean_sentiment, found.last_event_time) == (
+        0,
+        None,
+        None,
+        None,
+    )
+
+
+def test_products_are_asked_for_in_chunks_and_come_back_in_order() -> None:
+    redis = FakeRedis(shards=8)
+    names = [f"p{n}" for n in range(PRODUCTS_A_TRIP + 5)]
+    for n, name in enumerate(names):
+        redis.add(name, [n, 0, 0, 0], NOW_MS)
+    found = redis.ask(counts.ask_products(redis.layout, names, "all", NOW_MS))
+    assert [(each.product_id, each.negative) for each in found] == [(name, n) for n, name in enumerate(names)]
+    assert redis.trips == 2
+
+
+def test_leaders_leave_out_products_without_an_event_in_the_window() -> None:
+    redis = FakeRedis(shards=4)
+    fresh = {field(RESOLUTIONS[0], NOW_MS): [2, 0, 8, 0]}
+    redis.add("fresh", [2, 0, 8, 0], NOW_MS, fresh)
+    redis.add("stale", [9, 0, 0, 0], NOW_MS - 2 * 3_600_000)
+    found = redis.ask(
+        counts.ask_leaders(redis.layout, "1h", NOW_MS, by="negative_share", min_events=1, limit=10)
+    )
+    assert [each.product_id for each in found] == ["fresh"]
+    everything = redis.ask(
+        counts.ask_leaders(redis.layout, "all", NOW_MS, by="negative", min_events=1, limit=10)
+    )
+    assert [each.product_id for each in everything] == ["stale", "fresh"]
+
+
+def test_min_events_and_limit_hold() -> None:
+    redis = FakeRedis()
+    for n in range(1, 6):
+        redis.add(f"p{n}", [n, 0, 0, 0], NOW_MS)
+    found = redis.ask(counts.ask_leaders(redis.layout, "all", NOW_MS, by="events", min_events=3, limit=2))
+    assert [each.product_id for each in found] == ["p5", "p4"]
+
+
+def test_totals_add_the_shards_up() -> None:
+    redis = FakeRedis(shards=2)
+    redis.hashes["rp:{s0}:ledger"] = {"reviews:counted": b"3", "reviews:dead": b"1", "chats:skipped": b"2"}
+    redis.hashes["rp:{s1}:ledger"] = {"reviews:counted": b"4", "reviews:late": b"1"}
+    totals = redis.ask(counts.ask_totals(redis.layout))
+    assert (totals["reviews"].counted, totals["reviews"].dead, totals["reviews"].late) == (7, 1, 1)
+    assert (totals["chats"].counted, totals["chats"].skipped) == (0, 2)
+
+
+def test_shards_come_from_redis() -> None:
+    assert FakeRedis(shards=16).ask(counts.ask_layout("rp")).shards == 16
+
+
+def test_no_layout_is_none_and_a_newer_one_is_refused() -> None:
+    redis = FakeRedis()
+    redis.strings["rp:layout"] = b'{"version": 2, "shards": 1}'
+    with pytest.raises(DependencyError, match="layout 2"):
+        redis.ask(counts.ask_layout("rp"))
+    redis.strings.clear()
+    assert redis.ask(counts.ask_layout("rp")) is None
+
+
+@pytest.mark.parametrize("window", ["2h", "", "ALL"])
+def test_an_unknown_window_names_the_known_ones(window: str) -> None:
+    with pytest.raises(UsageError, match="5m, 1h, 24h, 7d, all"):
+        FakeRedis().ask(counts.ask_products(Layout("rp", 1), ["p"], window, NOW_MS))
+
+
+def test_an_unknown_order_is_refused() -> None:
+    with pytest.raises(UsageError, match="negative_share, negative, events"):
+        FakeRedis().ask(
+            counts.ask_leaders(Layout("rp", 1), "1h", NOW_MS, by="best", min_events=1, limit=1)  # type: ignore[arg-type]
+        )
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_the_lower_bound_stays_below_the_share_and_above_zero(negative: int, other: int) -> None:
+    events = negative + other
+    bound = wilson_lower(negative, events)
+    assert 0 <= bound <= (negative / events if events else 0)
+
+
+@given(st.integers(1, 200), st.integers(1, 200))
+def test_ten_times_the_evidence_raises_the_lower_bound(negative: int, other: int) -> None:
+    assert wilson_lower(10 * negative, 10 * (negative + other)) > wilson_lower(negative, negative + other)
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=30), st.integers(1, 10))
+def test_leading_in_chunks_is_leading_at_once(shares: list[tuple[int, int]], limit: int) -> None:
+    products = [
+        ProductCounts.of(f"p{n}", "all", (bad, 0, good, 0)) for n, (bad, good) in enumerate(shares)
+    ]
+    in_chunks: list[ProductCounts] = []
+    for start in range(0, len(products), 7):
+        in_chunks = leading([*in_chunks, *products[start : start + 7]], "negative_share", limit)
+    assert in_chunks == leading(products, "negative_share", limit)
