@@ -25,7 +25,7 @@ from stream.cli.topics import topics
 from stream.cli.worker import worker
 from stream.errors import ReviewpulseError
 
-# Typer carries its own copy of click since 0.26, used click itself before, and exports this class in neither.
+# Newer Typers carry their own copy of click, older ones use click itself; neither exports this class.
 CommandLineError: type[Any] = next(
     each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
 )
