@@ -85,6 +85,18 @@ class RecordSender(Protocol):
         ...
 
 
+class Memory(Protocol):
+    """Which letters were sent again; ``Redriven`` is the real one."""
+
+    def among(self, letters: list[DeadLetter]) -> list[bool]:
+        """Whether each of ``letters`` was redriven."""
+        ...
+
+    def remember(self, letters: list[DeadLetter]) -> None:
+        """Notes that ``letters`` were redriven."""
+        ...
+
+
 class Redriven:
     """Remembers in Redis which letters were sent again."""
 
@@ -177,7 +189,7 @@ def from_record(record: Any, topic: str) -> DeadLetter:
     )
 
 
-def waiting(letters: Iterable[DeadLetter], redriven: Redriven) -> Iterator[DeadLetter]:
+def waiting(letters: Iterable[DeadLetter], redriven: Memory) -> Iterator[DeadLetter]:
     """Those of ``letters`` that were not redriven yet."""
     for step in _steps(letters):
         yield from (letter for letter, gone in zip(step, redriven.among(step), strict=True) if not gone)
@@ -186,7 +198,7 @@ def waiting(letters: Iterable[DeadLetter], redriven: Redriven) -> Iterator[DeadL
 def redrive(
     letters: Iterable[DeadLetter],
     sender: RecordSender,
-    redriven: Redriven,
+    redriven: Memory,
     *,
     on_step: Callable[[int], None] = lambda _: None,
 ) -> int:

@@ -28,9 +28,7 @@ class FakeRedis:
 
     def __init__(self, *, shards: int = 1) -> None:
         self.layout = Layout("rp", shards)
-        self.strings: dict[str, bytes] = {
-            "rp:layout": json.dumps({"version": 1, "shards": shards}).encode()
-        }
+        self.strings: dict[str, bytes] = {"rp:layout": json.dumps({"version": 1, "shards": shards}).encode()}
         self.hashes: dict[str, dict[str, bytes]] = {}
         self.active: dict[str, dict[bytes, int]] = {}
         self.trips = 0
@@ -195,9 +193,7 @@ def test_ten_times_the_evidence_raises_the_lower_bound(negative: int, other: int
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), max_size=30), st.integers(1, 10))
 def test_leading_in_chunks_is_leading_at_once(shares: list[tuple[int, int]], limit: int) -> None:
-    products = [
-        ProductCounts.of(f"p{n}", "all", (bad, 0, good, 0)) for n, (bad, good) in enumerate(shares)
-    ]
+    products = [ProductCounts.of(f"p{n}", "all", (bad, 0, good, 0)) for n, (bad, good) in enumerate(shares)]
     in_chunks: list[ProductCounts] = []
     for start in range(0, len(products), 7):
         in_chunks = leading([*in_chunks, *products[start : start + 7]], "negative_share", limit)
