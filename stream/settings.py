@@ -9,9 +9,10 @@ Rules:
 
 from __future__ import annotations
 
+import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import (
@@ -23,8 +24,13 @@ from pydantic_settings import (
 
 from stream.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 PREFIX = "REVIEWPULSE_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
+TEST_VARIABLES = {f"{PREFIX}TEST_KAFKA", f"{PREFIX}TEST_REDIS"}
+"""Servers that the tests are to use instead of embedded ones."""
 SHIPPED_BUNDLE = Path(__file__).parent / "bundles" / "en"
 
 
@@ -159,6 +165,21 @@ def load(**overrides: Any) -> Settings:
             for each in error.errors(include_input=False)
         )
         raise UsageError(f"Wrong settings: {problems}.") from None
+
+
+def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
+    """Variables that begin like settings and are none, each with the setting it resembles most, if any.
+
+    >>> unknown_variables({"REVIEWPULSE_TOKEN_BUGDET": "64", "REVIEWPULSE_KAFKA": "k:9092", "HOME": "/"})
+    {'REVIEWPULSE_TOKEN_BUGDET': 'REVIEWPULSE_TOKEN_BUDGET'}
+    """
+    known = [SECRETS_DIR, *(f"{PREFIX}{name.upper()}" for name in Settings.model_fields)]
+    strange = sorted(
+        name
+        for name in environ
+        if name.startswith(PREFIX) and name not in known and name not in TEST_VARIABLES
+    )
+    return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.8)), None) for name in strange}
 
 
 def dead_letter_topic(topic: str) -> str:

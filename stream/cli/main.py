@@ -17,6 +17,7 @@ from stream import __version__
 from stream.cli.alerts import alerts
 from stream.cli.counters import counters, top
 from stream.cli.dlq import dlq
+from stream.cli.doctor import doctor
 from stream.cli.ingest import ingest
 from stream.cli.local import local
 from stream.cli.replay import replay
@@ -57,6 +58,7 @@ def _root(
 
 def _register_commands() -> None:
     """Adds the subcommands: ours first, then those of the rooms that serving does not import."""
+    app.command("doctor")(doctor)
     app.command("local")(local)
     app.command("topics")(topics)
     app.command("score")(score)

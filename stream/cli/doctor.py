@@ -1,0 +1,35 @@
+"""``reviewpulse doctor``."""
+
+from __future__ import annotations
+
+import typer
+
+
+def doctor(
+    as_json: bool = typer.Option(False, "--json", help="One JSON object instead of lines."),
+) -> None:
+    """Says what works: settings, broker, topics, Redis, bundle, provider in use, disk. Changes nothing.
+
+    Exit code 1 when something fails; its line says what to do.
+
+    With `--json`: `{"ok": bool, "checks": [{"name", "state", "detail", "remedy"}]}`, where state is `ok`,
+    `warn` or `fail`.
+    """
+    import json
+    import logging
+    import os
+
+    from stream.cli.report import Row, print_rows
+    from stream.doctor import examine
+    from stream.settings import load, unknown_variables
+
+    # Libraries' own words on a server that is away: the finding says it once.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    findings = examine(load(), unknown_variables(os.environ))
+    ok = all(finding.state != "fail" for finding in findings)
+    if as_json:
+        print(json.dumps({"ok": ok, "checks": [finding._asdict() for finding in findings]}))
+    else:
+        print_rows([Row(each.state, each.name, each.detail, each.remedy) for each in findings])
+    if not ok:
+        raise typer.Exit(1)

@@ -1,0 +1,244 @@
+"""What works and what does not: each finding with its remedy.
+
+Rules:
+- Every room is looked at in a thread of its own and given up after ``ROOM_TIMEOUT_S``: a server that accepts
+  and then says nothing must not hang the one command that would tell.
+- Nothing is changed: no topic, no key, no file.
+- ``fail`` means a worker would not start, or would lose or miscount; ``warn`` means it works, with a price.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import redis
+
+from stream import bundle, topics
+from stream.errors import ReviewpulseError
+from stream.redis_config import connect, shown_url
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from stream.settings import Settings
+
+ROOM_TIMEOUT_S = 9.0
+KAFKA_TIMEOUT_S = 4.0
+"""For each request; the room makes a few, and says better than the give-up what is wrong."""
+
+REDIS_LEAST_VERSION = (6, 2)
+"""Kept up by its makers, and has what the counters' script uses."""
+
+MEMORY_WARN_SHARE = 0.9
+DISK_WARN_BYTES = 1 << 30
+DISK_FAIL_BYTES = 100 << 20
+
+NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+
+
+class Finding(NamedTuple):
+    """One thing looked at."""
+
+    name: str
+    state: Literal["ok", "warn", "fail"]
+    detail: str
+    remedy: str = ""
+
+
+def examine(settings: Settings, unknown: dict[str, str | None]) -> list[Finding]:
+    """Looks at everything, the rooms at the same time.
+
+    Args:
+        settings: what a worker would be started with.
+        unknown: from ``stream.settings.unknown_variables``.
+    """
+    rooms: list[tuple[str, Callable[[Settings], Iterator[Finding]]]] = [
+        ("kafka", kafka_findings),
+        ("redis", redis_findings),
+        ("bundle", scorer_findings),
+        ("disk", disk_findings),
+    ]
+    looks = [_Look(name, look, settings) for name, look in rooms]
+    return [*settings_findings(unknown), *(finding for look in looks for finding in look.result())]
+
+
+class _Look:
+    """One room being looked at, in a daemon thread: one that never returns does not keep us from ending."""
+
+    def __init__(self, name: str, look: Callable[[Settings], Iterator[Finding]], settings: Settings) -> None:
+        self._name = name
+        self._findings: list[Finding] = []
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, args=(look, settings), name=name, daemon=True)
+        self._thread.start()
+
+    def _run(self, look: Callable[[Settings], Iterator[Finding]], settings: Settings) -> None:
+        try:
+            for finding in look(settings):
+                self._findings.append(finding)
+        except BaseException as error:  # noqa: BLE001 (carried to the caller's thread)
+            self._error = error
+
+    def result(self) -> list[Finding]:
+        """The findings so far, and a failure when the room was not through in time.
+
+        Raises:
+            Exception: whatever the room did not expect.
+        """
+        self._thread.join(ROOM_TIMEOUT_S)
+        found = list(self._findings)
+        if self._thread.is_alive():
+            found.append(
+                Finding(self._name, "fail", f"no end after {ROOM_TIMEOUT_S:g} s", "see what holds it up")
+            )
+        elif isinstance(self._error, ReviewpulseError):
+            # Our messages end with the remedy already.
+            found.append(Finding(self._name, "fail", str(self._error)))
+        elif self._error is not None:
+            raise self._error
+        return found
+
+
+def settings_findings(unknown: dict[str, str | None]) -> Iterator[Finding]:
+    """Variables that look like settings and are none."""
+    for name, nearest in unknown.items():
+        remedy = f"did you mean {nearest}?" if nearest else f"unset {name}"
+        yield Finding("settings", "warn", f"{name} is no setting, so it does nothing", remedy)
+    if not unknown:
+        yield Finding("settings", "ok", "every REVIEWPULSE_* variable is a known setting")
+
+
+def kafka_findings(settings: Settings) -> Iterator[Finding]:
+    """The broker and the topics."""
+    with topics.open_admin(settings, timeout_s=KAFKA_TIMEOUT_S) as admin:
+        brokers = admin.describe_cluster()["brokers"]
+        version = admin.get_broker_version_data(brokers[0]["broker_id"]).broker_version
+    yield Finding(
+        "kafka",
+        "ok",
+        f"{settings.kafka}: {len(brokers)} broker{'' if len(brokers) == 1 else 's'},"
+        f" protocol of Kafka {'.'.join(map(str, version))}, {settings.kafka_security}",
+    )
+    for each in topics.check(settings, timeout_s=KAFKA_TIMEOUT_S):
+        state: Literal["ok", "warn", "fail"] = "ok" if each.state == "ok" else "fail"
+        yield Finding(f"topic {each.topic}", state, each.detail, each.remedy)
+
+
+def redis_findings(settings: Settings) -> Iterator[Finding]:
+    """Whether Redis answers, keeps what it is given, and evicts nothing."""
+    where = shown_url(settings.redis)
+    with connect(settings) as client:
+        try:
+            facts: dict[str, Any] = client.info("all")
+        except redis.RedisError as error:
+            yield Finding(
+                "redis",
+                "fail",
+                f"{where}: {topics.told(error)}",
+                "start it, or set REVIEWPULSE_REDIS (and REVIEWPULSE_REDIS_PASSWORD)",
+            )
+            return
+    yield judge_redis_version(where, facts)
+    yield judge_persistence(facts)
+    yield judge_eviction(facts)
+
+
+def judge_redis_version(where: str, facts: dict[str, Any]) -> Finding:
+    """Whether the server is new enough. ``facts`` are those of INFO, here and below."""
+    version = str(facts["redis_version"])
+    name = f"Valkey {facts['valkey_version']}" if "valkey_version" in facts else f"Redis {version}"
+    if tuple(int(part) for part in version.split(".")[:2]) < REDIS_LEAST_VERSION:
+        least = ".".join(map(str, REDIS_LEAST_VERSION))
+        return Finding("redis", "fail", f"{where}: {name} is too old", f"upgrade to {least} or later")
+    return Finding("redis", "ok", f"{where}: {name}")
+
+
+def judge_persistence(facts: dict[str, Any]) -> Finding:
+    """Whether a restart of Redis keeps the counters."""
+    name = "redis persistence"
+    if not facts["aof_enabled"]:
+        return Finding(
+            name,
+            "warn",
+            "no append-only file: after a restart all is counted again, as far as Kafka still has it",
+            "set `appendonly yes` and `appendfsync everysec`",
+        )
+    if facts.get("aof_last_write_status", "ok") != "ok":
+        return Finding(
+            name, "fail", "the append-only file cannot be written", "free its disk; see Redis' log"
+        )
+    return Finding(name, "ok", "append-only file is on")
+
+
+def judge_eviction(facts: dict[str, Any]) -> Finding:
+    """Whether Redis may throw counters or offsets away."""
+    name = "redis memory"
+    policy, most, used = str(facts["maxmemory_policy"]), int(facts["maxmemory"]), int(facts["used_memory"])
+    shown = f"{_mib(used)} used of {_mib(most) if most else 'no limit'}, {policy}"
+    if policy != "noeviction":
+        return Finding(
+            name,
+            "fail" if most else "warn",
+            f"{shown}: " + ("counters can be evicted" if most else "counters could be, were there a limit"),
+            "set `maxmemory-policy noeviction`",
+        )
+    if most and used > MEMORY_WARN_SHARE * most:
+        return Finding(
+            name,
+            "warn",
+            f"{shown}: when it is full, counting stops",
+            "raise `maxmemory`, or use fewer products",
+        )
+    return Finding(name, "ok", shown)
+
+
+def scorer_findings(settings: Settings) -> Iterator[Finding]:
+    """The bundle's checksums, and the provider that really scores."""
+    from stream.scorer.load import load_scorer  # noqa: PLC0415 (half a second, and only here)
+
+    if settings.scorer == "constant":
+        yield Finding(
+            "scorer", "warn", "the constant scorer: its scores mean nothing", "unset REVIEWPULSE_SCORER"
+        )
+        return
+    manifest = bundle.verify(settings.bundle)
+    yield Finding(
+        "bundle",
+        "ok",
+        f"{manifest.name} {manifest.version} ({', '.join(manifest.languages)}): all checksums agree",
+    )
+    provider = load_scorer(settings).provider
+    if provider == "CPUExecutionProvider" and settings.provider == "auto" and NVIDIA_DRIVER.exists():
+        yield Finding(
+            "provider",
+            "warn",
+            f"{provider}, although an NVIDIA driver is here",
+            "REVIEWPULSE_PROVIDER=cuda says why CUDA cannot be used; =cpu settles for it",
+        )
+        return
+    yield Finding("provider", "ok", provider)
+
+
+def disk_findings(settings: Settings) -> Iterator[Finding]:
+    """Room where temporary files go; a worker keeps nothing else on disk."""
+    del settings
+    folder = Path(tempfile.gettempdir())
+    free = shutil.disk_usage(folder).free
+    yield judge_disk(folder, free)
+
+
+def judge_disk(folder: Path, free_bytes: int) -> Finding:
+    """Whether ``folder`` has room."""
+    detail = f"{_mib(free_bytes)} free in {folder}"
+    if free_bytes >= DISK_WARN_BYTES:
+        return Finding("disk", "ok", detail)
+    state: Literal["warn", "fail"] = "warn" if free_bytes >= DISK_FAIL_BYTES else "fail"
+    return Finding("disk", state, detail, "free some, or point TMPDIR elsewhere")
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes / (1 << 20):,.0f} MiB"
