@@ -11,7 +11,7 @@ Rules:
   the last reset is the *excursion*; its first event is the onset.
 - Neither share is known, so each hypothesis is a beta-binomial. "It is what it was" is the posterior of the
   baseline, learned from the product's own events over a prior. "It has risen" is a beta around
-  ``risen_share`` of it, no surer than ``alternative_events`` events. Each event multiplies the evidence by
+  ``risen_share`` of it, as sure as ``alternative_events`` events. Each event multiplies the evidence by
   the ratio of the two predictions of it. With much behind the baseline this is the classical CUSUM; with
   little, the excursion itself moves what the baseline predicts, so a young product is slower, not noisier:
   under the prior the ratio is a martingale, and false alarms keep the budget on the average of a fleet.
@@ -75,15 +75,17 @@ class SpikeRule(msgspec.Struct, frozen=True, kw_only=True):
     historic_after_ms: int
     """An alert on an event that arrived later than this after its time is marked historic."""
     prior_share: float = 0.15
-    prior_events: float = 20.0
-    """The prior weighs as much as this many events. See docs/decisions/0004-spike-detector.md."""
+    prior_events: float = 10.0
+    """The prior weighs as much as this many events: vaguer than fleets are, so that a fleet unlike the prior
+    keeps the budget, too. See docs/decisions/0004-spike-detector.md."""
     memory_events: float = 2_000.0
     """Most a baseline weighs; beyond it, old events fade."""
     risen_odds: float = 2.5
     share_floor: float = 0.05
     """Keeps a rise worth telling apart from zero: 1% negative to 3% wakes nobody."""
-    alternative_events: float = 20.0
-    """How sure the alternative is of its share. Fewer adapt to other rises; 20 loses 1% to an exact guess."""
+    alternative_events: float = 100.0
+    """How sure the alternative is of its share. Fewer adapt sooner to other rises, but then the alternative of
+    a long excursion forgets what it stood for: after 200 events of learning, 20 missed more than 100 do."""
     patience_events: float = 200.0
     """An excursion longer than this and than the baseline's weight says more about the baseline."""
     recovered_evidence: float = 100.0
@@ -139,13 +141,13 @@ def threshold(share: float, run_length: float) -> float:
 
     A CUSUM's run length is its threshold over a factor that depends on the share alone (Wald's identity: an
     excursion alarms with probability 1/threshold less the overshoot). The quartic is fitted to
-    ``stream.core.run_length`` for the rule's default alternative, within 5% from 1% to 95%.
+    ``stream.core.run_length`` for the rule's default alternative, within 7% from 1% to 95%.
 
     >>> round(threshold(0.12, 1_000_000.0))
-    65954
+    69375
     """
     p = min(max(share, 0.005), 0.95)
-    return run_length * (0.0383 + p * (0.3088 + p * (-0.7389 + p * (0.7596 - p * 0.3585))))
+    return run_length * (0.0420 + p * (0.3027 + p * (-0.6870 + p * (0.5737 - p * 0.2291))))
 
 
 class Hypotheses(NamedTuple):
@@ -166,7 +168,7 @@ def hypotheses(rule: SpikeRule, alpha: float, beta: float) -> Hypotheses:
     weight = alpha + beta
     share = alpha / weight
     risen = risen_share(share, rule.risen_odds, rule.share_floor)
-    sureness = min(rule.alternative_events, weight)
+    sureness = rule.alternative_events
     return Hypotheses(
         alpha,
         beta,
