@@ -11,12 +11,18 @@ Rules:
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 QUOTE_CHARS = 280
+READ_CHARS = 2_000
+"""How much of a text is read for a quote: hostile text of 20,000 characters would cost 200 ms to mask."""
+
+TORN_CHARS = 64
+"""What is dropped at the end of a text cut there: half a number would not be known for one."""
 
 # Control characters, lone surrogates, and the marks that turn the direction of text: none belongs in a quote.
 _UNPRINTABLE = re.compile(
@@ -47,8 +53,8 @@ def _is_citizen_id(match: str) -> bool:
     return "10X98765432"[weighted % 11] == (match[17].upper() if match[17] in "xX" else str(int(match[17])))
 
 
-def _has_four_digits(match: str) -> bool:
-    return len(_digits(match)) >= 4
+def _has_five_digits(match: str) -> bool:
+    return len(_digits(match)) >= 5
 
 
 def _always(_match: str) -> bool:
@@ -88,7 +94,10 @@ SHAPES = (
         re.compile(rf"((?:https?://|(?<![0-9A-Za-z])www\.)[^\s<>\"'{_CJK_STOP}]{{1,2000}})", re.IGNORECASE),
     ),
     Shape(
-        "[email]", re.compile(rf"([{_NAME}.%+\-]{{1,64}}[@\uff20][{_NAME}\-]{{1,63}}(?:\.{_DOMAIN}){{1,6}})")
+        "[email]",
+        re.compile(
+            rf"([{_NAME}.%+\-]{{1,64}}[@\uff20][{_NAME}\u4e00-\u9fff\-]{{1,63}}(?:\.{_DOMAIN}){{1,6}})"
+        ),
     ),
     Shape(
         "[email]",
@@ -119,7 +128,7 @@ SHAPES = (
             rf"\s{{0,2}}#?([0-9A-Z][0-9A-Z\-_/]{{3,38}}[0-9A-Z]){_END}",
             re.IGNORECASE,
         ),
-        _has_four_digits,
+        _has_five_digits,
     ),
     Shape("[order]", re.compile(r"(?<!\w)(#\d{5,30})(?!\w)")),
     Shape("[phone]", re.compile(rf"((?:\+|{_START}00)\d{{1,3}}(?:{_GAP}?\(?\d\)?){{6,13}}){_END}")),
@@ -142,6 +151,7 @@ SHAPES = (
             r"(?:(?<![A-Za-z])(?:wechat|weixin|qq)|微信|扣扣)[\W_]{0,4}(?:id|号)?[\W_]{0,4}([0-9a-z][\w\-]{4,24})",
             re.ASCII | re.IGNORECASE,
         ),
+        _has_five_digits,
     ),
     Shape("[number]", re.compile(r"(?<!\d)(\d{9,40})")),
 )
@@ -174,13 +184,15 @@ def _replace(text: str, shape: Shape) -> str:
     return text if done == 0 else "".join((*parts, text[done:]))
 
 
+@lru_cache(maxsize=256)  # one text posted a thousand times is masked once
 def excerpt(text: str, most: int = QUOTE_CHARS) -> str:
     r"""One printable line of at most ``most`` characters, masked, cut between words where there are any.
 
     >>> excerpt("It died\n after   two days.", 12)
     'It died…'
     """
-    line = " ".join(mask(_UNPRINTABLE.sub("", text)).split())
+    masked = mask(_UNPRINTABLE.sub("", text[:READ_CHARS]))
+    line = " ".join((masked if len(text) <= READ_CHARS else masked[:-TORN_CHARS]).split())
     if len(line) <= most:
         return line
     cut = line[: most - 1]

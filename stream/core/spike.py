@@ -84,8 +84,8 @@ class SpikeRule(msgspec.Struct, frozen=True, kw_only=True):
     share_floor: float = 0.05
     """Keeps a rise worth telling apart from zero: 1% negative to 3% wakes nobody."""
     alternative_events: float = 100.0
-    """How sure the alternative is of its share. Fewer adapt sooner to other rises, but then the alternative of
-    a long excursion forgets what it stood for: after 200 events of learning, 20 missed more than 100 do."""
+    """How sure the alternative is of its share. Fewer adapt sooner to other rises, but in a long excursion
+    such an alternative forgets what it stood for: see docs/decisions/0004-spike-detector.md."""
     patience_events: float = 200.0
     """An excursion longer than this and than the baseline's weight says more about the baseline."""
     recovered_evidence: float = 100.0
