@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import redis
 
 from stream import bundle, topics
-from stream.errors import ReviewpulseError
+from stream.errors import DependencyError, ReviewpulseError
 from stream.redis_config import connect, shown_url
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ KAFKA_TIMEOUT_S = 4.0
 """For each request; the room makes a few, and says better than the give-up what is wrong."""
 
 REDIS_LEAST_VERSION = (6, 2)
-"""Kept up by its makers, and has what the counters' script uses."""
+"""Kept up by its makers, and has what the counters' script uses (ZADD GT)."""
 
 MEMORY_WARN_SHARE = 0.9
 DISK_WARN_BYTES = 1 << 30
 DISK_FAIL_BYTES = 100 << 20
+
+REDIS_REMEDY = "start it, or set REVIEWPULSE_REDIS (and REVIEWPULSE_REDIS_PASSWORD)"
 
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
 
@@ -56,29 +58,31 @@ def examine(settings: Settings, unknown: dict[str, str | None]) -> list[Finding]
         settings: what a worker would be started with.
         unknown: from ``stream.settings.unknown_variables``.
     """
-    rooms: list[tuple[str, Callable[[Settings], Iterator[Finding]]]] = [
-        ("kafka", kafka_findings),
-        ("redis", redis_findings),
-        ("bundle", scorer_findings),
-        ("disk", disk_findings),
-    ]
-    looks = [_Look(name, look, settings) for name, look in rooms]
+    looks = [_Look(room, settings) for room in ROOMS]
     return [*settings_findings(unknown), *(finding for look in looks for finding in look.result())]
+
+
+class Room(NamedTuple):
+    """Findings that come from one place, and what to do when there are none to be had."""
+
+    name: str
+    look: Callable[[Settings], Iterator[Finding]]
+    remedy: str
 
 
 class _Look:
     """One room being looked at, in a daemon thread: one that never returns does not keep us from ending."""
 
-    def __init__(self, name: str, look: Callable[[Settings], Iterator[Finding]], settings: Settings) -> None:
-        self._name = name
+    def __init__(self, room: Room, settings: Settings) -> None:
+        self._room = room
         self._findings: list[Finding] = []
         self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, args=(look, settings), name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(settings,), name=room.name, daemon=True)
         self._thread.start()
 
-    def _run(self, look: Callable[[Settings], Iterator[Finding]], settings: Settings) -> None:
+    def _run(self, settings: Settings) -> None:
         try:
-            for finding in look(settings):
+            for finding in self._room.look(settings):
                 self._findings.append(finding)
         except BaseException as error:  # noqa: BLE001 (carried to the caller's thread)
             self._error = error
@@ -92,12 +96,10 @@ class _Look:
         self._thread.join(ROOM_TIMEOUT_S)
         found = list(self._findings)
         if self._thread.is_alive():
-            found.append(
-                Finding(self._name, "fail", f"no end after {ROOM_TIMEOUT_S:g} s", "see what holds it up")
-            )
+            problem = f"gave up after {ROOM_TIMEOUT_S:g} s"
+            found.append(Finding(self._room.name, "fail", problem, self._room.remedy))
         elif isinstance(self._error, ReviewpulseError):
-            # Our messages end with the remedy already.
-            found.append(Finding(self._name, "fail", str(self._error)))
+            found.append(Finding(self._room.name, "fail", str(self._error), self._room.remedy))
         elif self._error is not None:
             raise self._error
         return found
@@ -139,7 +141,7 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
                 "redis",
                 "fail",
                 f"{where}: {topics.told(error)}",
-                "start it, or set REVIEWPULSE_REDIS (and REVIEWPULSE_REDIS_PASSWORD)",
+                REDIS_REMEDY,
             )
             return
     yield judge_redis_version(where, facts)
@@ -211,7 +213,13 @@ def scorer_findings(settings: Settings) -> Iterator[Finding]:
         "ok",
         f"{manifest.name} {manifest.version} ({', '.join(manifest.languages)}): all checksums agree",
     )
-    provider = load_scorer(settings).provider
+    try:
+        provider = load_scorer(settings).provider
+    except DependencyError as error:
+        yield Finding(
+            "provider", "fail", str(error), "install what it names, or set REVIEWPULSE_PROVIDER=auto"
+        )
+        return
     if provider == "CPUExecutionProvider" and settings.provider == "auto" and NVIDIA_DRIVER.exists():
         yield Finding(
             "provider",
@@ -238,6 +246,14 @@ def judge_disk(folder: Path, free_bytes: int) -> Finding:
         return Finding("disk", "ok", detail)
     state: Literal["warn", "fail"] = "warn" if free_bytes >= DISK_FAIL_BYTES else "fail"
     return Finding("disk", state, detail, "free some, or point TMPDIR elsewhere")
+
+
+ROOMS = (
+    Room("kafka", kafka_findings, "start it, or set REVIEWPULSE_KAFKA (and REVIEWPULSE_KAFKA_SECURITY)"),
+    Room("redis", redis_findings, REDIS_REMEDY),
+    Room("bundle", scorer_findings, "copy or export the bundle again, or set REVIEWPULSE_BUNDLE"),
+    Room("disk", disk_findings, "set TMPDIR to a folder that works"),
+)
 
 
 def _mib(size_bytes: int) -> str:

