@@ -36,7 +36,7 @@ class Recipe:
 
     learning_rate: float = 5e-5
     head_learning_rate: float = 1e-3
-    epochs: int = 3
+    epochs: int = 2
     patience: int = 2
     """Epochs without a better held-out loss until the run ends."""
     batch_size: int = 32

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from stream.errors import BundleError
+
+onnx = pytest.importorskip("onnx")
+
+import onnxruntime  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
+
+from export.precision import store_half  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def linear_model(path: Path, weight: np.ndarray, bias: np.ndarray) -> Path:
+    """y = x W + b."""
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["xw"]), helper.make_node("Add", ["xw", "b"], ["y"])],
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["rows", weight.shape[0]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["rows", weight.shape[1]])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(bias, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return path
+
+
+def run(path: Path, x: np.ndarray) -> np.ndarray:
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": x})[0]
+
+
+def test_half_storage_computes_in_float32_on_the_rounded_weights(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    weight, bias = rng.normal(size=(96, 64)).astype(np.float32), rng.normal(size=64).astype(np.float32)
+    source = linear_model(tmp_path / "full.onnx", weight, bias)
+    assert store_half(source, tmp_path / "half.onnx") == 1
+    x = rng.normal(size=(5, 96)).astype(np.float32)
+    found = run(tmp_path / "half.onnx", x)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(
+        found, x @ weight.astype(np.float16).astype(np.float32) + bias, rtol=1e-5, atol=1e-4
+    )
+
+
+def test_only_large_weights_are_converted_and_the_file_halves(tmp_path: Path) -> None:
+    weight, bias = np.ones((256, 256), np.float32), np.full(256, 1e-7, np.float32)
+    source = linear_model(tmp_path / "full.onnx", weight, bias)
+    store_half(source, tmp_path / "half.onnx")
+    stored = {each.name: each for each in onnx.load(str(tmp_path / "half.onnx")).graph.initializer}
+    assert {name: each.data_type for name, each in stored.items()} == {
+        "w.float16": TensorProto.FLOAT16,
+        "b": TensorProto.FLOAT,
+    }
+    np.testing.assert_array_equal(numpy_helper.to_array(stored["b"]), bias)
+    assert (tmp_path / "half.onnx").stat().st_size < 0.51 * source.stat().st_size
+
+
+def test_the_casts_are_folded_when_the_model_is_loaded(tmp_path: Path) -> None:
+    source = linear_model(tmp_path / "full.onnx", np.ones((96, 64), np.float32), np.ones(64, np.float32))
+    store_half(source, tmp_path / "half.onnx")
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    onnxruntime.InferenceSession(str(tmp_path / "half.onnx"), options, providers=["CPUExecutionProvider"])
+    kinds = {node.op_type for node in onnx.load(str(tmp_path / "optimised.onnx")).graph.node}
+    assert "Cast" not in kinds
+
+
+def test_a_weight_beyond_half_range_is_refused(tmp_path: Path) -> None:
+    weight = np.ones((96, 64), np.float32)
+    weight[3, 4] = 1e5
+    source = linear_model(tmp_path / "full.onnx", weight, np.ones(64, np.float32))
+    with pytest.raises(BundleError, match=r"Weight w does not fit float16"):
+        store_half(source, tmp_path / "half.onnx")
+    assert not (tmp_path / "half.onnx").exists()
