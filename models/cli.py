@@ -77,9 +77,10 @@ class _Shown:
         self._progress.update(self._task, description=name, total=None, completed=0)
 
     def step(self, step: int, steps: int, loss: float) -> None:
-        self._progress.update(
-            self._task, total=steps, completed=step, description=f"fine-tune, loss {loss:.3f}"
-        )
+        said = f"fine-tune, loss {loss:.3f}"
+        self._progress.update(self._task, total=steps, completed=step, description=said)
+        if not self._progress.console.is_terminal and step % max(steps // 20, 1) == 0:
+            self._progress.console.print(f"{said}, step {step} of {steps}", markup=False)
 
     def epoch(self, epoch: Epoch) -> None:
         self._progress.console.print(
