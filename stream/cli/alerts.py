@@ -99,7 +99,7 @@ def _duration(seconds: float) -> str:
     """Two units at most.
 
     >>> _duration(42), _duration(3_700), _duration(200_000)
-    ('42 s', '1 h 2 min', '2 d 8 h')
+    ('42 s', '1 h 1 min', '2 d 7 h')
     """
     whole = round(seconds)
     if whole < 60:
