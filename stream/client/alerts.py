@@ -21,7 +21,7 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from stream import settings as configuration
-from stream.client.log import open_consumer, partitions_of, read_to_end
+from stream.client.log import ends_of, open_consumer, partitions_of, read_to_end
 from stream.core.events import Alert
 from stream.errors import DependencyError
 
@@ -103,7 +103,6 @@ class AlertSubscriber:
         self._consumer = open_consumer(self._settings, group=group)
         try:
             self._partitions = partitions_of(self._consumer, self._settings.topic_alerts)
-            self._consumer.assign(self._partitions)
             self._seek(from_beginning=from_beginning)
         except BaseException as error:
             self._consumer.close(autocommit=False)
@@ -118,7 +117,9 @@ class AlertSubscriber:
             DependencyError: the broker no longer answers.
         """
         try:
-            for record in read_to_end(self._consumer, self._partitions):
+            positions = {each: self._consumer.position(each) for each in self._partitions}
+            ends = ends_of(self._consumer, self._partitions)
+            for record in read_to_end(self._consumer, positions, ends):
                 yield from self._news([record])
         except KafkaError as error:
             raise self._failed(error) from error
@@ -165,7 +166,7 @@ class AlertSubscriber:
         self.close()
 
     def _seek(self, *, from_beginning: bool) -> None:
-        ends = self._consumer.end_offsets(self._partitions)
+        ends = ends_of(self._consumer, self._partitions)
         for partition in self._partitions:
             kept = self._consumer.committed(partition) if self._keeps_position else None
             if kept is None and not from_beginning:

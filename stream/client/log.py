@@ -3,6 +3,8 @@
 Rules:
 - No consumer group: nothing is joined, nobody's partitions move.
 - The end is where the topic ended when reading began, so reading ends even while others write.
+- It is taken from a fetch, not from the offsets API alone: the local broker (tansu) answers that with the
+  start of the last batch plus one, short of the end by up to a batch.
 - A broker that stops answering is an error after a while, not a wait without end.
 """
 
@@ -18,7 +20,7 @@ from stream.errors import DependencyError
 from stream.kafka_config import kafka_python_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from stream.settings import Settings
 
@@ -62,17 +64,47 @@ def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for number in sorted(numbers)]
 
 
-def read_to_end(consumer: KafkaConsumer, partitions: list[TopicPartition]) -> Iterator[Any]:
-    """Records from each assigned partition's position to where it ends now.
+def ends_of(consumer: KafkaConsumer, partitions: list[TopicPartition]) -> dict[TopicPartition, int]:
+    """The offset after the last record of each partition. Leaves the consumer assigned, positions undefined.
 
     Raises:
         DependencyError: the broker no longer answers.
     """
-    unread = {
-        partition: end
-        for partition, end in consumer.end_offsets(partitions).items()
-        if consumer.position(partition) < end
-    }
+    consumer.unsubscribe()  # forgets the ends of earlier fetches
+    consumer.assign(partitions)
+    ends: dict[TopicPartition, int] = consumer.end_offsets(partitions)
+    for partition, end in ends.items():
+        consumer.seek(partition, max(end - 1, 0))
+    unknown = {partition for partition, end in ends.items() if end > 0}
+    deadline = time.monotonic() + STALLED_AFTER_S
+    while unknown:
+        consumer.poll(timeout_ms=POLL_MS)
+        for partition in list(unknown):
+            fetched_end = consumer.highwater(partition)
+            if fetched_end is not None:
+                ends[partition] = max(ends[partition], fetched_end)
+                unknown.remove(partition)
+        if unknown and time.monotonic() > deadline:
+            raise _stalled(unknown)
+    return ends
+
+
+def read_to_end(
+    consumer: KafkaConsumer, positions: dict[TopicPartition, int], ends: dict[TopicPartition, int]
+) -> Iterator[Any]:
+    """Records from each partition's position to its end; afterwards the consumer stands there.
+
+    Args:
+        consumer: assigned to the partitions.
+        positions: where to begin.
+        ends: from ``ends_of``.
+
+    Raises:
+        DependencyError: the broker no longer answers.
+    """
+    for partition, position in positions.items():
+        consumer.seek(partition, position)
+    unread = {partition: ends[partition] for partition, at in positions.items() if at < ends[partition]}
     deadline = time.monotonic() + STALLED_AFTER_S
     while unread:
         for partition, records in consumer.poll(timeout_ms=POLL_MS).items():
@@ -85,10 +117,7 @@ def read_to_end(consumer: KafkaConsumer, partitions: list[TopicPartition]) -> It
         # By position, not by the last record: compaction and transactions leave gaps at the end.
         unread = {each: end for each, end in unread.items() if consumer.position(each) < end}
         if unread and time.monotonic() > deadline:
-            topics = ", ".join(sorted({each.topic for each in unread}))
-            raise DependencyError(
-                f"Kafka has stopped answering: nothing of {topics} was read for {STALLED_AFTER_S:g} s."
-            )
+            raise _stalled(unread)
 
 
 def read_topic(settings: Settings, topic: str) -> Iterator[Any]:
@@ -100,10 +129,16 @@ def read_topic(settings: Settings, topic: str) -> Iterator[Any]:
     consumer = open_consumer(settings)
     try:
         partitions = partitions_of(consumer, topic)
-        consumer.assign(partitions)
-        consumer.seek_to_beginning(*partitions)
-        yield from read_to_end(consumer, partitions)
+        ends = ends_of(consumer, partitions)
+        yield from read_to_end(consumer, consumer.beginning_offsets(partitions), ends)
     except KafkaError as error:
         raise DependencyError(f"Cannot read the topic {topic!r} at {settings.kafka}: {error}.") from error
     finally:
         consumer.close(autocommit=False)
+
+
+def _stalled(partitions: Iterable[TopicPartition]) -> DependencyError:
+    topics = ", ".join(sorted({each.topic for each in partitions}))
+    return DependencyError(
+        f"Kafka has stopped answering: nothing of {topics} was read for {STALLED_AFTER_S:g} s."
+    )
