@@ -10,16 +10,20 @@ Rules:
 from __future__ import annotations
 
 import shutil
+import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import msgspec
 import redis
 
 from stream import bundle, topics
 from stream.errors import DependencyError, ReviewpulseError
 from stream.redis_config import connect, shown_url
+from stream.status import STALE_S, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -136,6 +140,7 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
     with connect(settings) as client:
         try:
             facts: dict[str, Any] = client.info("all")
+            workers = reporting_workers(client, settings)
         except redis.RedisError as error:
             yield Finding(
                 "redis",
@@ -147,6 +152,35 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
     yield judge_redis_version(where, facts)
     yield judge_persistence(facts)
     yield judge_eviction(facts)
+    if workers:
+        yield Finding("workers", "ok", f"{len(workers)} at work: {', '.join(workers)}")
+    else:
+        yield Finding("workers", "warn", f"none has reported for {STALE_S:g} s", "reviewpulse worker")
+
+
+def reporting_workers(client: redis.Redis, settings: Settings) -> list[str]:
+    """Names of the workers that reported lately.
+
+    Raises:
+        redis.RedisError: Redis does not answer.
+    """
+    board = client.hgetall(f"{settings.namespace}:workers")
+    statuses = [msgspec.json.decode(value, type=WorkerStatus) for value in board.values()]
+    return sorted(status.name for status in statuses if time.time() - status.at <= STALE_S)
+
+
+def worker_here(settings: Settings) -> Finding:
+    """Whether a worker on this host reported lately: what a container's health check asks."""
+    host = socket.gethostname()
+    try:
+        with connect(settings) as client:
+            names = reporting_workers(client, settings)
+    except redis.RedisError as error:
+        return Finding("worker", "fail", topics.told(error), REDIS_REMEDY)
+    # A name is the host's and the process id.
+    if here := [name for name in names if name.rpartition("-")[0] == host]:
+        return Finding("worker", "ok", f"{', '.join(here)} is at work")
+    return Finding("worker", "fail", f"no worker on {host} has reported for {STALE_S:g} s", "see its log")
 
 
 def judge_redis_version(where: str, facts: dict[str, Any]) -> Finding:

@@ -6,9 +6,15 @@ import typer
 
 
 def doctor(
+    worker_here: bool = typer.Option(
+        False,
+        help="Look only whether a worker on this host has reported lately: for container health checks.",
+    ),
     as_json: bool = typer.Option(False, "--json", help="One JSON object instead of lines."),
 ) -> None:
-    """Says what works: settings, broker, topics, Redis, bundle, provider in use, disk. Changes nothing.
+    """Says what works: settings, broker, topics, Redis, workers, bundle, provider in use, disk.
+
+    Changes nothing.
 
     Exit code 1 when something fails; its line says what to do.
 
@@ -19,13 +25,16 @@ def doctor(
     import logging
     import os
 
+    from stream import doctor as room
     from stream.cli.report import Row, print_rows
-    from stream.doctor import examine
     from stream.settings import load, unknown_variables
 
     # Libraries' own words on a server that is away: the finding says it once.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    findings = examine(load(), unknown_variables(os.environ))
+    settings = load()
+    findings = (
+        [room.worker_here(settings)] if worker_here else room.examine(settings, unknown_variables(os.environ))
+    )
     ok = all(finding.state != "fail" for finding in findings)
     if as_json:
         print(json.dumps({"ok": ok, "checks": [finding._asdict() for finding in findings]}))

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rich.console import Console
 from rich.text import Text
 
+from stream.cli.terminal import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -36,11 +38,7 @@ def print_rows(rows: Sequence[Row]) -> None:
     names = max(len(row.name) for row in rows)
     for row in rows:
         line = Text(f"{row.state:<{states}}  ", STYLES.get(row.state, ""))
-        line.append(f"{_printable(row.name):<{names}}  {_printable(row.detail)}", "default")
+        line.append(f"{printable(row.name):<{names}}  {printable(row.detail)}", "default")
         out.print(line, soft_wrap=True)
         if row.remedy:
-            out.print(Text(f"{'':{states}}  → {_printable(row.remedy)}", "bold"), soft_wrap=True)
-
-
-def _printable(text: str) -> str:
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+            out.print(Text(f"{'':{states}}  → {printable(row.remedy)}", "bold"), soft_wrap=True)

@@ -6,24 +6,35 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from stream.cli.main import main
+from stream.pipeline import Progress
+from stream.redis_config import connect
+from stream.scorer.constant import ConstantScorer
+from stream.status import WorkerStatus
 from stream.topics import ensure
 
 if TYPE_CHECKING:
     from stream.settings import Settings
 
 
+def run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, dict[str, Any]]:
+    """Exit code and JSON of a command."""
+    monkeypatch.setattr("sys.argv", ["reviewpulse", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0), json.loads(capsys.readouterr().out)
+
+
 def examine(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[int, dict[str, Any]]:
     """Exit code, and the last finding of each name."""
-    monkeypatch.setattr("sys.argv", ["reviewpulse", "doctor", "--json"])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    report = json.loads(capsys.readouterr().out)
-    code = int(ended.value.code or 0)
+    code, report = run(capsys, monkeypatch, "doctor", "--json")
     assert report["ok"] is (code == 0)
     return code, {each["name"]: each for each in report["checks"]}
 
@@ -63,3 +74,24 @@ def test_servers_that_accept_and_say_nothing_do_not_hang_it(
     for name in ("kafka", "redis", "bundle"):
         assert checks[name]["state"] == "fail"
         assert checks[name]["remedy"]
+
+
+def test_a_worker_here_is_healthy_while_it_reports(
+    settings: Settings, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def post(name: str, age_s: float) -> None:
+        status = WorkerStatus.of(name, ConstantScorer(), Progress(), partitions=[], events_per_s=0)
+        status.at -= age_s
+        with connect(settings) as client:
+            client.hset(f"{settings.namespace}:workers", name, msgspec.json.encode(status))
+
+    arguments = ["doctor", "--worker-here", "--json"]
+    here = f"{socket.gethostname()}-4711"
+    assert run(capsys, monkeypatch, *arguments)[0] == 1
+    post("elsewhere-4711", age_s=0)
+    post(here, age_s=60)
+    assert run(capsys, monkeypatch, *arguments)[0] == 1
+    post(here, age_s=0)
+    code, report = run(capsys, monkeypatch, *arguments)
+    assert code == 0
+    assert report["checks"][0]["detail"] == f"{here} is at work"
