@@ -1,0 +1,74 @@
+# One command does it all: `make demo` and `make test` need Python 3.11 to 3.13, make, and pip's registry.
+#
+#   make demo DEMO_ARGS="--headless --duration 60"
+#   make test PYTEST_ARGS="-k conservation"
+#   make check                     what CI runs beside the tests: lint, types, architecture
+#   make PYTHON=python3.12 test    with another Python (`make clean` first)
+
+VENV := .venv
+BIN := $(VENV)/bin
+
+# The first Python that fits, the default one first.
+PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,$(shell \
+	command -v $(python) >/dev/null 2>&1 && $(python) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	2>/dev/null && echo $(python))))
+
+DEMO_ARGS ?=
+PYTEST_ARGS ?=
+
+.PHONY: help demo test lint types check up down clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
+
+demo: $(VENV)/.demo
+	$(BIN)/reviewpulse demo $(DEMO_ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+check: lint types
+
+# A stamp newer than what it was made from: nothing is installed twice. Everything the development set-up
+# has includes what the demo needs.
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/.pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[local]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/.pip
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[local,train]' --group dev
+	@touch $@ $(VENV)/.demo
+
+# Python 3.11's own pip is too old for `--group`.
+$(VENV)/.pip:
+	@test -n "$(PYTHON)" || { echo "Reviewpulse needs Python 3.11, 3.12 or 3.13: install one, or name it with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || { echo "$(PYTHON) has no ensurepip: install it (Debian: apt-get install python3-venv)." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
+
+# The containers of docker-compose.yml, on CPUs.
+up: deploy/secrets/reviewpulse_redis_password
+	docker compose --profile cpu up --build --detach --wait
+
+down:
+	docker compose --profile cpu --profile gpu down
+
+# Others may not enter the folder; the file itself is readable, for containers mount it for a user of theirs.
+deploy/secrets/reviewpulse_redis_password:
+	mkdir -p -m 700 deploy/secrets
+	od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > $@
+	chmod 444 $@
+
+clean:
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	find stream models export tests -type d -name __pycache__ -prune -exec rm -rf {} +
