@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import msgspec
 
-from stream.core.events import Chat, Review, event_time_ms, scored_text
+from stream.core.events import END_OF_TIME_MS, Chat, Review, event_time_ms, scored_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,8 +37,12 @@ class Limits(NamedTuple):
     allowed_skew_ms: int = 300_000
 
 
-class Event(NamedTuple):
-    """A valid event, reduced to what the rooms after this one use."""
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """A valid event, reduced to what the rooms after this one use.
+
+    A struct, because one is made of every event: a sixth of a named tuple's time, and none of the garbage
+    collector's.
+    """
 
     offset: int
     event_id: str
@@ -125,6 +129,8 @@ def _event(record: Record, message: Review | Chat, limits: Limits) -> Event | No
     event_ms = event_time_ms(message.event_time)
     # A broker may leave the timestamp out (-1): then the event's own time is all there is.
     arrival_ms = record.timestamp if record.timestamp >= 0 else event_ms
+    if arrival_ms >= END_OF_TIME_MS:  # producers may set it; alerts write it as a date
+        raise ValueError("the record's own timestamp is after 9999")
     if event_ms > arrival_ms + limits.allowed_skew_ms:
         ahead_s = (event_ms - arrival_ms) / 1000
         raise ValueError(

@@ -10,7 +10,7 @@ Rules:
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -133,6 +133,11 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
 EVENT_TYPES: dict[str, type[Review | Chat]] = {"reviews": Review, "chats": Chat}
 
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+END_OF_TIME_MS = 253_402_300_800_000
+"""The year 10000 in ms since the epoch: RFC 3339 has four digits."""
+
+
 def event_time_ms(value: datetime | float) -> int:
     """Milliseconds since the epoch.
 
@@ -146,7 +151,7 @@ def event_time_ms(value: datetime | float) -> int:
         ms: float = round(value.timestamp() * 1000)
     else:
         ms = value if value >= 1e11 else value * 1000
-    if not 0 <= ms < 253_402_300_800_000:
+    if not 0 <= ms < END_OF_TIME_MS:
         raise ValueError("event_time is not between 1970 and 9999")
     return int(ms)
 
@@ -157,7 +162,8 @@ def rfc3339(ms: int) -> str:
     >>> rfc3339(1_700_000_000_123)
     '2023-11-14T22:13:20.123Z'
     """
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    # Not fromtimestamp: far from now, a float of seconds has no exact milliseconds.
+    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def scored_text(title: str | None, text: str) -> str:

@@ -5,6 +5,8 @@ Rules:
 - Sentiment is summed in thousandths, an integer, so that sums do not depend on their order.
 - An event is late when it reached Kafka more than ``late_after_ms`` after its time. It is counted all the
   same, in every bucket that is still retained.
+- What is retained is judged by the batch's latest arrival. A backlog of weeks read at once would otherwise
+  write thousands of buckets of a product, only to have them expire in the same step.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from stream.core.buckets import HOUR_MS, MINUTE_MS, fields_for
+from stream.core.buckets import MINUTE_MS, fields_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +54,7 @@ def tally(
     """
     products: dict[str, ProductTally] = {}
     fields_of_minute: dict[int, tuple[int, ...]] = {}
+    latest_ms = max([event.arrival_ms for event in events], default=0)
     for row, event in enumerate(events):
         event_ms = event.event_ms
         product = products.get(event.product_id)
@@ -62,16 +65,12 @@ def tally(
             product.last_event_ms = event_ms
         elif event_ms < product.first_event_ms:
             product.first_event_ms = event_ms
-        delay = event.arrival_ms - event_ms
-        if delay > late_after_ms:
+        if event.arrival_ms - event_ms > late_after_ms:
             product.late += 1
-        if delay < HOUR_MS:  # all its buckets are retained: the same for every event of the minute
-            minute = event_ms // MINUTE_MS
-            fields = fields_of_minute.get(minute)
-            if fields is None:
-                fields = fields_of_minute[minute] = fields_for(event_ms, event.arrival_ms)
-        else:
-            fields = fields_for(event_ms, event.arrival_ms)
+        minute = event_ms // MINUTE_MS  # every bucket is made of whole minutes
+        fields = fields_of_minute.get(minute)
+        if fields is None:
+            fields = fields_of_minute[minute] = fields_for(event_ms, latest_ms)
         counts = product.spans.get(fields)
         if counts is None:
             counts = product.spans[fields] = [0, 0, 0, 0]

@@ -1,0 +1,81 @@
+"""Small builders of what flows: values, records, runs, events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiokafka import ConsumerRecord
+from faust.types import TP
+
+from stream.core.decode import Event
+from stream.transport import Run
+
+NOW_MS = 1_700_000_000_000
+REVIEWS = TP("reviews", 0)
+CHATS = TP("chats", 0)
+
+
+def review(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """A valid review's value; ``fields`` replace or add, and None removes."""
+    value = {
+        "event_id": f"review-{number}",
+        "product_id": "kettle",
+        "text": "It boils.",
+        "event_time": NOW_MS,
+        **fields,
+    }
+    return {name: content for name, content in value.items() if content is not None}
+
+
+def chat(number: int = 0, **fields: Any) -> dict[str, Any]:
+    """A valid chat line's value; as ``review``."""
+    line = {"event_id": f"chat-{number}", "conversation_id": "conversation", "role": "customer"}
+    return review(number, **{**line, **fields})
+
+
+def record(
+    offset: int,
+    value: dict[str, Any] | bytes | None,
+    *,
+    tp: TP = REVIEWS,
+    arrival_ms: int = NOW_MS,
+    headers: tuple[tuple[str, bytes], ...] = (),
+    key: bytes | None = None,
+) -> ConsumerRecord[bytes, bytes]:
+    """A record as aiokafka gives it."""
+    if isinstance(value, dict):
+        key = value["product_id"].encode() if key is None else key
+        value = msgspec.json.encode(value)
+    return ConsumerRecord(
+        topic=tp.topic,
+        partition=tp.partition,
+        offset=offset,
+        timestamp=arrival_ms,
+        timestamp_type=1,
+        key=key,
+        value=value,
+        checksum=None,
+        serialized_key_size=len(key or b""),
+        serialized_value_size=len(value or b""),
+        headers=headers,
+    )
+
+
+def run(number: int, *records: ConsumerRecord[bytes, bytes], tp: TP = REVIEWS, epoch: int = 1) -> Run:
+    """A run of a lane."""
+    return Run(tp, epoch, number, list(records))
+
+
+def event(offset: int = 0, **fields: Any) -> Event:
+    """A decoded event."""
+    whole = {
+        "offset": offset,
+        "event_id": f"review-{offset}",
+        "product_id": "kettle",
+        "text": "It boils.",
+        "event_ms": NOW_MS,
+        "arrival_ms": NOW_MS,
+        "author_id": None,
+    }
+    return Event(**{**whole, **fields})
