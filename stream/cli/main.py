@@ -15,6 +15,7 @@ from rich.console import Console
 
 from stream import __version__
 from stream.cli.alerts import alerts
+from stream.cli.bench import bench
 from stream.cli.counters import counters, top
 from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
@@ -63,6 +64,7 @@ def _register_commands() -> None:
     app.command("topics")(topics)
     app.command("score")(score)
     app.command("worker")(worker)
+    app.add_typer(bench, name="bench")
     app.command("ingest")(ingest)
     app.command("replay")(replay)
     app.command("counters")(counters)
