@@ -4,6 +4,8 @@
 #   make test PYTEST_ARGS="-k conservation"
 #   make check                     what CI runs beside the tests: lint, types, architecture
 #   make PYTHON=python3.12 test    with another Python (`make clean` first)
+#   make up, make down             the containers of docker-compose.yml, on CPUs
+#   make clean                     removes all that it made here
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +21,7 @@ PYTEST_ARGS ?=
 .PHONY: help demo test lint types check up down clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -7
+	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/.demo
 	$(BIN)/reviewpulse demo $(DEMO_ARGS)

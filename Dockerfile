@@ -1,0 +1,23 @@
+# The image of every reviewpulse command. EXTRAS=gpu adds CUDA's libraries as wheels; the driver comes from the
+# host, through NVIDIA's container toolkit.
+FROM python:3.13-slim-bookworm AS build
+ARG EXTRAS=""
+WORKDIR /source
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY stream ./stream
+COPY models ./models
+COPY export ./export
+RUN python -m venv /opt/reviewpulse \
+    && /opt/reviewpulse/bin/pip install --no-cache-dir -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
+
+FROM python:3.13-slim-bookworm
+COPY --from=build /opt/reviewpulse /opt/reviewpulse
+ENV PATH=/opt/reviewpulse/bin:$PATH \
+    HOME=/tmp \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+# A number, so that Kubernetes' runAsNonRoot can tell.
+USER 10001:10001
+WORKDIR /tmp
+ENTRYPOINT ["reviewpulse"]
+CMD ["worker"]
