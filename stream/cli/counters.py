@@ -9,9 +9,14 @@ import typer
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from rich.console import Console
     from rich.table import Table
 
     from stream.client import ProductCounts
+
+
+FIGURES_WIDTH = 65
+"""Cells that the columns beside the product take, up to a million events each."""
 
 
 def counters(
@@ -25,7 +30,6 @@ def counters(
     "negative_share", "mean_sentiment", "late", "first_event_time", "last_event_time"}`. Share and sentiment
     are null where the window holds no event; `late` and the two times are all-time.
     """
-    from rich.console import Console
     from rich.text import Text
 
     from stream.cli.terminal import print_json, printable
@@ -37,10 +41,10 @@ def counters(
         for each in found:
             print_json(each)
         return
-    table = _table("window")
+    table = _table("window", "negative", "neutral", "positive", "events", "share", "sentiment")
     for each in found:
         table.add_row(each.window, *_figures(each))
-    out = Console(highlight=False)
+    out = _console()
     out.print(Text(printable(product), "bold"), soft_wrap=True)
     out.print(table)
     all_time = found[-1]
@@ -64,14 +68,13 @@ def top(
     limit: int = typer.Option(10, min=1, help="How many products at most."),
     as_json: bool = typer.Option(False, "--json", help="One line of JSON a product."),
 ) -> None:
-    """The products that lead in a window.
+    """The products that lead in a window: counts by label, share of negatives, mean sentiment.
 
     With `--json`, a line a product, best first, with the fields of `reviewpulse counters --json`.
     """
-    from rich.console import Console
     from rich.text import Text
 
-    from stream.cli.terminal import print_json, shortened
+    from stream.cli.terminal import print_json, printable
     from stream.client import LiveCounters
 
     with LiveCounters() as live:
@@ -80,27 +83,36 @@ def top(
         for each in leaders:
             print_json(each)
         return
-    out = Console(highlight=False)
+    out = _console()
     if not leaders:
         out.print(f"No product has {min_events:,} events in the window {window}.")
         return
-    table = _table("product", "last event")
+    table = _table("product", "neg", "neu", "pos", "events", "share", "mean", "last event")
     for each in leaders:
-        # A Text, for a string would be read as markup.
-        table.add_row(Text(shortened(each.product_id, 40)), *_figures(each), _moment(each.last_event_time))
+        # A Text, for a string would be read as markup; cut by cells, for some characters take two.
+        name = Text(printable(each.product_id))
+        name.truncate(max(out.width - FIGURES_WIDTH, 12), overflow="ellipsis")
+        table.add_row(name, *_figures(each), _moment(each.last_event_time))
     out.print(table)
 
 
-def _table(first: str, *last: str) -> Table:
+def _console() -> Console:
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = 320  # a file or a pipe has no edge to be cut at
+    return console
+
+
+def _table(*columns: str) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(first)
-    for name in ("negative", "neutral", "positive", "events", "negative share", "sentiment"):
-        table.add_column(name, justify="right")
-    for name in last:
-        table.add_column(name)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in columns:
+        is_figure = name not in ("window", "product", "last event")
+        table.add_column(name, justify="right" if is_figure else "left", no_wrap=True)
     return table
 
 
@@ -117,4 +129,4 @@ def _figures(counts: ProductCounts) -> list[str]:
 
 
 def _moment(at: datetime | None) -> str:
-    return "-" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
+    return "-" if at is None else f"{at:%Y-%m-%d %H:%M}Z"

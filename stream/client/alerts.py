@@ -193,11 +193,11 @@ class AlertSubscriber:
             return _decode(record.value)
         except ValueError as error:
             logger.warning(
-                "passed over what is no alert (or a newer version's): %s partition %d offset %d: %s",
+                "passed over what is no alert (or a newer version's): %s partition %d offset %d: %r",
                 record.topic,
                 record.partition,
                 record.offset,
-                error,
+                str(error),  # as repr: it may quote what somebody wrote
             )
             return None
 

@@ -39,8 +39,13 @@ PRODUCTS_A_TRIP = 512
 """Products asked for in one pipeline: large enough to hide the round trip, small enough that Redis serves
 the workers in between and the replies (about 1 KB a product) stay small."""
 
+FIELDS_BY_NAME = 16
+"""Most fields that are asked for by name. Redis looks each up from the start of the hash, so beyond that the
+whole hash is cheaper for it: 18 instead of 61 µs for the 66 fields of an hour."""
+
 _TOTAL = b"total"
-_decode_counts = msgspec.msgpack.Decoder(list[float]).decode
+_decode_total = msgspec.msgpack.Decoder(list[float]).decode
+_decode_buckets = msgspec.msgpack.Decoder(list[list[float]]).decode
 
 
 class ProductCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +166,7 @@ def ask_products(
     found: list[ProductCounts] = []
     for some in _chunks(product_ids, PRODUCTS_A_TRIP):
         replies = yield [_read_product(layout, each, fields) for each in some]
-        found.extend(_counts(each, window, reply) for each, reply in zip(some, replies, strict=True))
+        found.extend(_counts(each, window, fields, reply) for each, reply in zip(some, replies, strict=True))
     return found
 
 
@@ -173,8 +178,12 @@ def ask_windows(
     Raises:
         UsageError: no such window.
     """
-    replies = yield [_read_product(layout, product_id, _fields(window, now_ms)) for window in windows]
-    return [_counts(product_id, window, reply) for window, reply in zip(windows, replies, strict=True)]
+    fields = {window: _fields(window, now_ms) for window in windows}
+    replies = yield [_read_product(layout, product_id, fields[window]) for window in windows]
+    return [
+        _counts(product_id, window, fields[window], reply)
+        for window, reply in zip(windows, replies, strict=True)
+    ]
 
 
 def ask_leaders(
@@ -196,7 +205,7 @@ def ask_leaders(
     fields = _fields(window, now_ms)
     for some in _chunks(candidates, PRODUCTS_A_TRIP):
         replies = yield [_read_product(layout, each, fields) for each in some]
-        seen = (_counts(each, window, reply) for each, reply in zip(some, replies, strict=True))
+        seen = (_counts(each, window, fields, reply) for each, reply in zip(some, replies, strict=True))
         best = leading([*best, *(each for each in seen if each.events >= max(min_events, 1))], by, limit)
     return best
 
@@ -260,10 +269,15 @@ def _fields(window: str, now_ms: int) -> list[int]:
 
 
 def _read_product(layout: Layout, product_id: str, fields: Sequence[int]) -> Command:
+    if len(fields) > FIELDS_BY_NAME:
+        return ("HGETALL", layout.product(product_id))
     return ("HMGET", layout.product(product_id), _TOTAL, *fields)
 
 
-def _counts(product_id: str, window: str, reply: Sequence[bytes | None]) -> ProductCounts:
+def _counts(product_id: str, window: str, fields: Sequence[int], reply: Any) -> ProductCounts:
+    if len(fields) > FIELDS_BY_NAME:
+        held = dict(_pairs(reply))
+        reply = [held.get(_TOTAL), *(held.get(b"%d" % field) for field in fields)]
     read = _read(reply)
     return ProductCounts.of(
         product_id,
@@ -276,15 +290,17 @@ def _counts(product_id: str, window: str, reply: Sequence[bytes | None]) -> Prod
 
 
 def _read(reply: Sequence[bytes | None]) -> _Read:
-    """What ``_read_product`` was answered: the total, then the buckets it asked for."""
+    """The total, then the buckets of the window."""
     packed_total, *buckets = reply
     if packed_total is None:
         return _Read((0, 0, 0, 0), 0, None, None)
-    *total, late, first_ms, last_ms = (int(each) for each in _decode_counts(packed_total))
+    *total, late, first_ms, last_ms = (int(each) for each in _decode_total(packed_total))
     if not buckets:
         return _Read(tuple(total), late, first_ms, last_ms)
-    held = [_decode_counts(bucket) for bucket in buckets if bucket is not None]
-    sums = tuple(int(sum(column)) for column in zip(*held, strict=True)) or (0, 0, 0, 0)
+    held = [bucket for bucket in buckets if bucket is not None]
+    # One msgpack array of them all is decoded in one call: 0xdc and a length of two bytes are its header.
+    decoded = _decode_buckets(b"\xdc" + len(held).to_bytes(2, "big") + b"".join(held))
+    sums = tuple(int(sum(column)) for column in zip(*decoded, strict=True)) or (0, 0, 0, 0)
     return _Read(sums, late, first_ms, last_ms)
 
 
