@@ -91,7 +91,7 @@ class SpikeRule(msgspec.Struct, frozen=True, kw_only=True):
     recovered_evidence: float = 100.0
     """Likelihood ratio for "back" that resolves."""
     recent_events: float = 32.0
-    """Memory of the recent share while firing, and so of the peak."""
+    """Memory of the share whose highest value is an alert's peak."""
     critical_share: float = 0.5
     """Critical: the share is above this with 97.5% confidence, and the baseline is below it."""
     max_quotes: int = 5
@@ -221,6 +221,9 @@ class Firing(msgspec.Struct, array_like=True):
     historic: bool
     recovery: float
     """Likelihood ratio of "back" to "still risen", at least one."""
+    back_events: int
+    """Since ``recovery`` was last one."""
+    back_negatives: int
     recent_events: float
     recent_negatives: float
     peak_share: float
@@ -411,6 +414,8 @@ class SpikeDetector:
             severity="critical" if surely_above and usually_below else "warning",
             historic=seen.arrival_ms - seen.event_ms > self.rule.historic_after_ms,
             recovery=1.0,
+            back_events=0,
+            back_negatives=0,
             recent_events=weight,
             recent_negatives=share * weight,
             peak_share=share,
@@ -420,7 +425,11 @@ class SpikeDetector:
         """Takes in one event of a firing alert."""
         back, risen = self._recovery_shares(now)
         factor = back / risen if seen.negative else (1.0 - back) / (1.0 - risen)
-        firing.recovery = max(1.0, firing.recovery * factor)
+        firing.recovery *= factor
+        firing.back_events += 1
+        firing.back_negatives += seen.negative
+        if firing.recovery <= 1.0:
+            firing.recovery, firing.back_events, firing.back_negatives = 1.0, 0, 0
         now.events += 1
         kept = 1.0 - 1.0 / self.rule.recent_events
         firing.recent_events = firing.recent_events * kept + 1.0
@@ -451,8 +460,8 @@ class SpikeDetector:
     def _resolved(
         self, product_id: str, channel: Channel, now: State, firing: Firing, seen: Observation
     ) -> Alert:
-        recent = (firing.recent_negatives, firing.recent_events)
-        return self._alert(product_id, channel, now, firing, seen, recent, "resolved")
+        back = (firing.back_negatives, firing.back_events)
+        return self._alert(product_id, channel, now, firing, seen, back, "resolved")
 
     def _alert(
         self,
