@@ -4,6 +4,8 @@ Rules:
 - A call returns when the broker has acknowledged; until then nothing that follows from it is done.
 - Alerts come from the outbox only, where the atomic step put them. A transition is taken out when the broker
   has it: after a crash it is sent again, with the same id and sequence.
+- A dead letter carries the record as received, unless that would make the letter larger than a broker takes:
+  then key and value are cut, and a header ``cut_from`` says from how many bytes. No record may stop the rest.
 - A partition's owner delivers its transitions, in order; so do leftovers of an owner that died.
 """
 
@@ -32,6 +34,14 @@ log = structlog.get_logger("publish")
 
 SWEEP_S = 5.0
 """How often the outbox is looked at without a nudge: for leftovers of a worker that died."""
+
+MAX_LETTER_BYTES = 900_000
+"""Key and value of a dead letter. Kafka takes 1,048,588 bytes a record and Faust's producer 1,000,000, if not
+told otherwise, the headers among them."""
+MAX_KEY_BYTES = 1024
+"""Above four bytes for each of the 256 characters of a product_id."""
+MAX_REASON_CHARS = 500
+"""A reason may quote the event."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -134,18 +144,22 @@ class KafkaPublisher:
 
 def _dead_letter(letter: Refused) -> Message:
     record = letter.record
-    kept = [(name, value) for name, value in record.headers or () if name == "redriven_from"]
+    key, value = record.key, record.value
     headers = {
         "stage": letter.stage,
-        "reason": letter.reason,
+        "reason": letter.reason[:MAX_REASON_CHARS],
         "source_topic": record.topic,
         "source_partition": str(record.partition),
         "source_offset": str(record.offset),
         "failed_at": datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
-    return Message(
-        dead_letter_topic(record.topic),
-        record.key,
-        record.value,
-        [*((name, value.encode()) for name, value in headers.items()), *kept],
-    )
+    size = len(key or b"") + len(value or b"")
+    if size > MAX_LETTER_BYTES:
+        headers["cut_from"] = str(size)
+        key = key and key[:MAX_KEY_BYTES]
+        value = value and value[: MAX_LETTER_BYTES - MAX_KEY_BYTES]
+    encoded = [(name, text.encode("utf-8", "backslashreplace")) for name, text in headers.items()]
+    redriven_from = dict(record.headers or ()).get("redriven_from")
+    if redriven_from:
+        encoded.append(("redriven_from", redriven_from[:MAX_KEY_BYTES]))
+    return Message(dead_letter_topic(record.topic), key, value, encoded)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiokafka import ConsumerRecord
@@ -10,6 +11,9 @@ from faust.types import TP
 
 from stream.core.decode import Event
 from stream.transport import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NOW_MS = 1_700_000_000_000
 REVIEWS = TP("reviews", 0)
@@ -79,3 +83,9 @@ def event(offset: int = 0, **fields: Any) -> Event:
         "author_id": None,
     }
     return Event(**{**whole, **fields})
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Lets the event loop turn until ``condition`` holds; pytest's time limit ends one that never does."""
+    while not condition():  # noqa: ASYNC110 - the condition belongs to code that knows of no test
+        await asyncio.sleep(0)

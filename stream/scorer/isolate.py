@@ -2,8 +2,9 @@
 
 Rules:
 - Each failing batch is halved; the halves that work are scored, a single text that fails is the culprit.
-- A device that is gone fails on everything. When every text of several fails, nobody's text is at fault: it
-  is a ``DependencyError`` and no event is thrown away.
+- A device that is gone fails on everything, and a quiet stream's windows hold one text. So before a text is
+  blamed the model must score one that is known to be good; if it cannot, it is a ``DependencyError`` and no
+  event is thrown away.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
 
     from stream.scorer.contract import E, Scorer
 
-SEVERAL = 4
-"""So many texts in a row do not all break a model that works."""
+KNOWN_GOOD = "It works as described."
 
 
 class Scored(NamedTuple):
@@ -55,7 +55,7 @@ def score(scorer: Scorer[E], texts: Sequence[str], encoded: E | Exception, *, to
         token_budget: most padded tokens in one batch.
 
     Raises:
-        DependencyError: the model fails on every text.
+        DependencyError: the model fails on a text that is known to be good.
     """
     failed: dict[int, str] = {}
     try:
@@ -65,9 +65,16 @@ def score(scorer: Scorer[E], texts: Sequence[str], encoded: E | Exception, *, to
     except Exception as error:  # noqa: BLE001 - whatever a runtime throws at hostile text
         probabilities = np.zeros((len(texts), 3), np.float32)
         _bisect(scorer, texts, range(len(texts)), probabilities, failed, token_budget, error)
-        if len(failed) == len(texts) >= SEVERAL:
-            raise DependencyError(f"The model fails on every text: {error}") from error
+        if failed:
+            _check(scorer, token_budget)
     return Scored(probabilities, scorer.label(probabilities), failed)
+
+
+def _check(scorer: Scorer[E], token_budget: int) -> None:
+    try:
+        score_encoded(scorer, scorer.encode([KNOWN_GOOD]), token_budget=token_budget)
+    except Exception as error:
+        raise DependencyError(f"The model fails on every text: {error}") from error
 
 
 def _bisect(
@@ -79,8 +86,8 @@ def _bisect(
     token_budget: int,
     error: Exception,
 ) -> None:
-    if len(rows) == 1:
-        failed[rows[0]] = f"{type(error).__name__}: {error}"
+    if len(rows) <= 1:  # none: a window of dead letters alone
+        failed.update({row: f"{type(error).__name__}: {error}" for row in rows})
         return
     middle = len(rows) // 2
     for half in (rows[:middle], rows[middle:]):
