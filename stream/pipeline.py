@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from faust.types import TP
 
     from stream.core.events import Score
-    from stream.lanes import Lanes
+    from stream.lanes import Lane, Lanes
     from stream.record import Detector, Judged, Refused
     from stream.scorer.contract import Scorer
     from stream.store.contract import CounterStore
@@ -263,11 +263,17 @@ class Pipeline:
             self._note_quiet()
 
     async def _record(self, window: Window) -> None:
-        parts = [part for part in window.parts if self._lanes.is_current(part.tp, part.epoch)]
+        # A part keeps the lane it was read for. While this waits, the partition may be rewound or given away
+        # and back; on the new lane's base the part would pass the fence with a gap before it.
+        parts = [
+            (part, self._lanes[part.tp])
+            for part in window.parts
+            if self._lanes.is_current(part.tp, part.epoch)
+        ]
         judged: list[Judged] = []
-        for part in parts:
-            states = await self._states(part)
-            applied = tuple(self._lanes[part.tp].applied)
+        for part, lane in parts:
+            states = await self._states(part, lane)
+            applied = tuple(lane.applied)
             judged.append(
                 await self._in_thread(
                     "record", self._judge.judge, part, window.scored, applied, states, window.timing
@@ -284,9 +290,9 @@ class Pipeline:
         if any(step.transitions for step in steps):
             self._publisher.alerts_waiting()
 
-    async def _states(self, part: Part) -> dict[str, bytes | None]:
+    async def _states(self, part: Part, lane: Lane) -> dict[str, bytes | None]:
         """Detector states of the part's products: remembered ones, the others from the store."""
-        remembered = self._lanes[part.tp].states
+        remembered = lane.states
         states: dict[str, bytes | None] = {}
         missing = []
         for product_id in {event.product_id for event in part.decoded.events}:

@@ -8,6 +8,7 @@ Rules:
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -108,7 +109,11 @@ class StatusBoard:
 
     async def _all(self) -> list[WorkerStatus]:
         decode = msgspec.json.Decoder(WorkerStatus).decode
-        statuses = [decode(value) for value in (await self._client.hgetall(self._key)).values()]
+        statuses = []
+        for value in (await self._client.hgetall(self._key)).values():
+            # In a rolling upgrade a worker of another version may say it in other words.
+            with suppress(msgspec.MsgspecError):
+                statuses.append(decode(value))
         return sorted(statuses, key=lambda status: status.name)
 
     async def remove(self, name: str) -> None:

@@ -19,7 +19,7 @@ if stored ~= tonumber(ARGV[2]) then
   return stored
 end
 
-local MAX_FIELDS = 124 -- see stream/core/buckets.py
+local MAX_FIELDS = 124 -- see stream/core/buckets.py; Redis never turns a hash that grew back into a listpack
 local CODES = 4
 local WIDTH_MS = { [0] = 60000, [1] = 3600000, [2] = 21600000 }
 local KEEP_MS = { [0] = 3600000, [1] = 86400000, [2] = 604800000 }
@@ -92,6 +92,7 @@ for _, product in ipairs(products) do
     total[7] = math.max(last_ms, before[7])
   end
   local writes = { 'total', pack_msg(total) }
+  local new = found[1] and 0 or 1
   for n, name in ipairs(names) do
     local sum = sums[name]
     if found[n + 1] then
@@ -99,13 +100,16 @@ for _, product in ipairs(products) do
       for i = 1, 4 do
         sum[i] = sum[i] + before[i]
       end
+    else
+      new = new + 1
     end
     writes[#writes + 1] = name
     writes[#writes + 1] = pack_msg(sum)
   end
-  if call('HSET', key, unpack(writes)) > 0 and call('HLEN', key) > MAX_FIELDS then
+  if new > 0 and call('HLEN', key) + new > MAX_FIELDS then
     prune(key)
   end
+  call('HSET', key, unpack(writes))
   active[#active + 1] = last_ms
   active[#active + 1] = id
   if state_length > 0 then

@@ -31,7 +31,8 @@ class ProductApply(NamedTuple):
     state: bytes | None
     """New detector state; None leaves the stored one."""
     spans: list[tuple[tuple[int, ...], list[int]]]
-    """(bucket fields, [negative, neutral, positive, sentiment in thousandths])."""
+    """(bucket fields, [negative, neutral, positive, sentiment in thousandths]). The buckets are retained at
+    the step's ``arrival_ms``, so those of one product are no more than a hash may hold."""
 
 
 class Apply(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from stream.core.buckets import MAX_FIELDS, is_expired
@@ -85,6 +86,10 @@ class MemoryStore:
 
     def _add(self, product: ProductApply, arrival_ms: int) -> None:
         hash_ = self.products.setdefault(product.product_id, {})
+        new = {"total", *chain.from_iterable(fields for fields, _ in product.spans)} - hash_.keys()
+        if new and len(hash_) + len(new) > MAX_FIELDS:
+            for name in [name for name in hash_ if isinstance(name, int) and is_expired(name, arrival_ms)]:
+                del hash_[name]
         first, last = product.first_event_ms, product.last_event_ms
         total = hash_.setdefault("total", [0, 0, 0, 0, 0, first, last])
         total[4:] = [total[4] + product.late, min(total[5], first), max(total[6], last)]
@@ -92,9 +97,6 @@ class MemoryStore:
             _accumulate(total, counts)
             for name in fields:
                 _accumulate(hash_.setdefault(name, [0, 0, 0, 0]), counts)
-        if len(hash_) > MAX_FIELDS:
-            for name in [name for name in hash_ if isinstance(name, int) and is_expired(name, arrival_ms)]:
-                del hash_[name]
 
     async def outbox(self, shard: int) -> list[OutboxEntry]:
         """See ``CounterStore``."""
