@@ -73,6 +73,13 @@ os.execv(sys.argv[2], sys.argv[2:])
 """
 
 
+def tied_to_parent(command: list[str]) -> list[str]:
+    """``command``, such that on Linux the kernel kills it when the thread that starts it is gone."""
+    if sys.platform != "linux":
+        return command
+    return [sys.executable, "-I", "-S", "-c", TIED_TO_PARENT, str(os.getpid()), *command]
+
+
 class Server:
     """One server process: its command, its port, its log file."""
 
@@ -99,13 +106,10 @@ class Server:
 
     def spawn(self) -> None:
         """Starts the process; does not wait until it answers."""
-        command = self.command
-        if sys.platform == "linux":
-            command = [sys.executable, "-I", "-S", "-c", TIED_TO_PARENT, str(os.getpid()), *command]
         environment = {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                command,
+                tied_to_parent(self.command),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
