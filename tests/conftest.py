@@ -83,8 +83,9 @@ def env(
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    shared = load()  # a test may point the variables elsewhere
     yield variables
-    with connect(load()) as client:
+    with connect(shared) as client:
         for key in client.scan_iter(f"test-{unique}:*", count=1000):
             client.unlink(key)
 
