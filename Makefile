@@ -59,7 +59,7 @@ $(VENV)/.pip:
 
 # The containers of docker-compose.yml, on CPUs.
 up: deploy/secrets/reviewpulse_redis_password
-	docker compose --profile cpu up --build --detach --wait
+	docker compose --profile cpu up --build --detach
 
 down:
 	docker compose --profile cpu --profile gpu down

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -65,18 +66,23 @@ def test_both_answer_once_started_and_are_gone_once_stopped() -> None:
     assert [pid for pid in pids if lives(pid)] == []
 
 
-def test_servers_listen_on_loopback_alone(servers: LocalServers) -> None:
-    listening = [
-        line.split()[1]
+def listening_addresses() -> list[tuple[str, int]]:
+    """Address (hex, as the kernel writes it) and port of every listening TCP socket."""
+    rows = [
+        line.split()
         for table in ("/proc/net/tcp", "/proc/net/tcp6")
         for line in Path(table).read_text().splitlines()[1:]
-        if line.split()[3] == "0A"
     ]
-    for address in (servers.kafka, servers.redis.removeprefix("redis://").removesuffix("/0")):
-        port = int(address.rpartition(":")[2])
-        assert [each for each in listening if int(each.rpartition(":")[2], 16) == port] == [
-            f"0100007F:{port:04X}"
-        ]
+    listen = "0A"
+    places = [row[1].rpartition(":") for row in rows if row[3] == listen]
+    return [(address, int(port, 16)) for address, _, port in places]
+
+
+def test_servers_listen_on_loopback_alone() -> None:
+    with LocalServers() as servers:
+        ports = {int(servers.kafka.split(":")[1]), urlsplit(servers.redis).port}
+        found = sorted(each for each in listening_addresses() if each[1] in ports)
+    assert found == [("0100007F", port) for port in sorted(ports)]
 
 
 def test_stopping_takes_the_broker_down_although_a_client_is_connected() -> None:
