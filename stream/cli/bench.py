@@ -49,3 +49,37 @@ def pipeline(
         f"Acknowledged by Kafka to visible in Redis at {report.latency_load_events_per_s:,.0f} events/s:"
         f" p50 {report.latency_p50_ms:.1f} ms, p99 {report.latency_p99_ms:.1f} ms"
     )
+
+
+@bench.command("memory")
+def memory(
+    events: int = typer.Option(1_000_000, min=100_000, help="Events that are counted."),
+    products: int = typer.Option(100_000, min=1, help="Products they are of, in turn."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Whether the worker's and Redis' memory stay flat, and what an active product costs in Redis."""
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from stream.bench.memory import run
+
+    report = run(events=events, products=products)
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    table = Table(title=f"{events:,} events of {products:,} products, constant scorer")
+    for heading in ("events", "worker MB", "Redis MB"):
+        table.add_column(heading, justify="right")
+    for sample in report.samples:
+        table.add_row(f"{sample.events:,}", f"{sample.worker_mb:.1f}", f"{sample.redis_mb:.1f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"Growth over the second half: worker {report.worker_growth_mb:+.1f} MB,"
+        f" Redis {report.redis_growth_mb:+.1f} MB"
+    )
+    console.print(f"Redis: {report.redis_bytes_per_product:.0f} bytes an active product, of which")
+    for name, number in report.bytes_by_key.items():
+        console.print(f"  {name}: {number:.0f}")
+    console.print(f"Encodings of the counters: {report.encodings}")
