@@ -489,7 +489,7 @@ class SpikeDetector:
             current_share=current[0] / current[1],
             current_interval=wilson(*current),
             baseline_share=now.alpha / weight,
-            # Wilson's interval holds 88% (the bare prior) to 95% of the beta itself, and needs no quantile function.
+            # Wilson's needs no quantile function and holds 88% (bare prior) to 95% of the beta itself.
             baseline_interval=wilson(now.alpha, weight),
             baseline_events=weight,
             false_alarm_run_length=self.rule.run_length,
