@@ -17,6 +17,7 @@ from stream import __version__
 from stream.cli.alerts import alerts
 from stream.cli.bench import bench
 from stream.cli.counters import counters, top
+from stream.cli.demo import demo
 from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
 from stream.cli.ingest import ingest
@@ -60,6 +61,7 @@ def _root(
 def _register_commands() -> None:
     """Adds the subcommands: ours first, then those of the rooms that serving does not import."""
     app.command("doctor")(doctor)
+    app.command("demo")(demo)
     app.command("local")(local)
     app.command("topics")(topics)
     app.command("score")(score)

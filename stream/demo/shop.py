@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Mood = Literal["happy", "lukewarm", "angry"]
 Fate = Literal["counted", "dead", "skipped"]
+Phase = Literal["usual", "incident", "replaced"]
 
 EVENTS_PER_S = 30.0
 """Of the live part. An old laptop's core scores three times as many of these short texts."""
@@ -93,6 +94,16 @@ class Incident(NamedTuple):
         Incident(starts_s=20.0, ends_s=50.0)
         """
         return cls(duration_s * INCIDENT_STARTS, duration_s * INCIDENT_ENDS)
+
+    def stage(self, at_s: float) -> Phase:
+        """What the best seller's customers live through at a moment.
+
+        >>> Incident.of(100.0).stage(20.0), Incident.of(100.0).stage(50.0)
+        ('incident', 'replaced')
+        """
+        if at_s < self.starts_s:
+            return "usual"
+        return "incident" if at_s < self.ends_s else "replaced"
 
 
 class Shop:
@@ -183,7 +194,7 @@ class _Writer:
         writes_more = [weights[0] * INCIDENT_VOLUME, *weights[1:]]
         records: list[ShopRecord] = []
         for at_s in arrivals:
-            phase = _phase(at_s, incident)
+            phase = incident.stage(at_s) if incident else "usual"
             (product,) = self.random.choices(products, weights if phase == "usual" else writes_more)
             voice = _Voice(self.random, product, phase if product is products[0] else "usual")
             if self.random.random() < REVIEW_SHARE:
@@ -243,24 +254,13 @@ class _Writer:
         self, at_s: float, channel: Channel, product: Product, event: dict[str, Any], mood: Mood | None
     ) -> ShopRecord:
         if mood and self.random.random() < MALFORMED_SHARE:
-            return ShopRecord(
-                at_s, channel, product.product_id, _malformed(self.random, event), "dead", None
-            )
+            return ShopRecord(at_s, channel, product.product_id, _malformed(self.random, event), "dead", None)
         fate: Fate = "counted" if mood else "skipped"
         return ShopRecord(at_s, channel, product.product_id, msgspec.json.encode(event), fate, mood)
 
     def _id(self, kind: str) -> str:
         self._written += 1
         return f"{kind}-{self._prefix}-{self._written}"
-
-
-Phase = Literal["usual", "incident", "replaced"]
-
-
-def _phase(at_s: float, incident: Incident | None) -> Phase:
-    if incident is None or at_s < incident.starts_s:
-        return "usual"
-    return "incident" if at_s < incident.ends_s else "replaced"
 
 
 class _Voice(NamedTuple):
@@ -279,9 +279,11 @@ class _Voice(NamedTuple):
         return "lukewarm" if not chat and self.random.random() < LUKEWARM_SHARE else "happy"
 
     def rating(self, mood: Mood) -> int:
-        return {"happy": self.random.choice((4, 5, 5)), "lukewarm": 3, "angry": self.random.choice((1, 1, 2))}[
-            mood
-        ]
+        return {
+            "happy": self.random.choice((4, 5, 5)),
+            "lukewarm": 3,
+            "angry": self.random.choice((1, 1, 2)),
+        }[mood]
 
     def title(self, mood: Mood) -> str | None:
         if mood == "lukewarm" or self.random.random() < 0.5:
