@@ -1,4 +1,4 @@
-"""Every setting, once: name, default, meaning. The README's table is generated from here.
+"""Every setting, once: name, default, meaning. ``python -m stream.settings`` prints the README's table.
 
 Rules:
 - Each is ``REVIEWPULSE_<NAME>`` in the environment. It may instead stand in a file of that name in lower case
@@ -189,3 +189,21 @@ def dead_letter_topic(topic: str) -> str:
     'reviews.dlq'
     """
     return f"{topic}.dlq"
+
+
+def markdown_table() -> str:
+    """The README's table of settings."""
+    rows = ["| variable | default | meaning |", "|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default is None else f"`{field.default}`"
+        if name == "bundle":
+            default = "the shipped one"  # its path is another on each machine
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    rows.append(
+        f"| `{SECRETS_DIR}` | | Folder with a file for each secret, named like the variable in lower case. |"
+    )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(markdown_table())

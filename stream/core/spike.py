@@ -49,7 +49,7 @@ LEAST_RUN_LENGTH = 200.0
 """A shorter run length would put the threshold below what ten reviews can reach by luck."""
 
 
-class Observation(NamedTuple):
+class Observation(msgspec.Struct, frozen=True, gc=False):
     """One scored event of one product on one channel. Comes in offset order."""
 
     event_id: str

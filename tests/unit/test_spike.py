@@ -49,7 +49,7 @@ def observation(number: int, negative: bool, **changes: object) -> Observation:
         author_id=f"author {number}",
         text=f"complaint {number} of many" if negative else "fine",
     )
-    return made._replace(**changes)
+    return msgspec.structs.replace(made, **changes)
 
 
 def drawn(*stretches: tuple[int, float], seed: int = 1) -> list[Observation]:
