@@ -271,13 +271,15 @@ def test_severity_is_critical_when_most_customers_surely_complain() -> None:
 
 
 def test_a_backfill_is_marked_historic_on_both_transitions() -> None:
-    old = [each._replace(event_ms=each.event_ms - 2 * DAY_MS) for each in INCIDENT]
+    old = [msgspec.structs.replace(each, event_ms=each.event_ms - 2 * DAY_MS) for each in INCIDENT]
     assert [alert.historic for alert in judged(old)[1]] == [True, True]
     assert [alert.historic for alert in judged(INCIDENT)[1]] == [False, False]
 
 
 def test_clocks_that_step_back_make_no_negative_duration() -> None:
-    back = [each._replace(arrival_ms=START_MS - number) for number, each in enumerate(INCIDENT)]
+    back = [
+        msgspec.structs.replace(each, arrival_ms=START_MS - number) for number, each in enumerate(INCIDENT)
+    ]
     assert all(alert.duration_s == 0 for alert in judged(back)[1])
 
 
@@ -285,9 +287,9 @@ def test_clocks_that_step_back_make_no_negative_duration() -> None:
 
 
 def test_authors_are_counted_apart_and_up_to_a_bound() -> None:
-    one = [each._replace(author_id="same") for each in INCIDENT]
+    one = [msgspec.structs.replace(each, author_id="same") for each in INCIDENT]
     assert judged(one)[1][0].distinct_authors == 1
-    anonymous = [each._replace(author_id=None) for each in INCIDENT]
+    anonymous = [msgspec.structs.replace(each, author_id=None) for each in INCIDENT]
     assert judged(anonymous)[1][0].distinct_authors == 0
     fired, resolved = judged(INCIDENT)[1]
     assert 8 <= fired.distinct_authors == fired.negatives
@@ -300,8 +302,8 @@ def test_quotes_are_the_surest_distinct_complaints_masked() -> None:
         if each.negative and number >= 300:
             sure = number % 7
             told.append(
-                each._replace(
-                    p_negative=0.9 + sure / 100, text=f"Broken {sure}! Mail me: a{number}@b.example"
+                msgspec.structs.replace(
+                    each, p_negative=0.9 + sure / 100, text=f"Broken {sure}! Mail me: a{number}@b.example"
                 )
             )
         else:
@@ -318,7 +320,7 @@ def test_quotes_are_the_surest_distinct_complaints_masked() -> None:
 def test_hostile_texts_and_authors_do_no_harm() -> None:
     nasty = ["\ud800" * 50, "\x00\x1b[2J" * 9, "a@" * 10_000, "[red]" * 400, "", "   ", "\u202e" * 30]
     told = [
-        each._replace(text=nasty[number % len(nasty)], author_id="\ud800\x00")
+        msgspec.structs.replace(each, text=nasty[number % len(nasty)], author_id="\ud800\x00")
         for number, each in enumerate(INCIDENT)
     ]
     state, alerts = judged(told, product="p\udfff")
