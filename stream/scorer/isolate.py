@@ -4,7 +4,7 @@ Rules:
 - Each failing batch is halved; the halves that work are scored, a single text that fails is the culprit.
 - A device that is gone fails on everything, and a quiet stream's windows hold one text. So before a text is
   blamed the model must score one that is known to be good; if it cannot, it is a ``DependencyError`` and no
-  event is thrown away.
+  event is thrown away. Then the text is tried once more: a device that was away for a moment blames nobody.
 """
 
 from __future__ import annotations
@@ -62,15 +62,18 @@ def score(scorer: Scorer[E], texts: Sequence[str], encoded: E | Exception, *, to
         if isinstance(encoded, Exception):
             raise encoded  # noqa: TRY301 - both stages' failures are isolated in one place
         probabilities = score_encoded(scorer, encoded, token_budget=token_budget)
-    except Exception as error:  # noqa: BLE001 - whatever a runtime throws at hostile text
+    except Exception:  # noqa: BLE001 - whatever a runtime throws at hostile text
         probabilities = np.zeros((len(texts), 3), np.float32)
-        _bisect(scorer, texts, range(len(texts)), probabilities, failed, token_budget, error)
+        _bisect(scorer, texts, range(len(texts)), probabilities, failed, token_budget)
         if failed:
-            _check(scorer, token_budget)
+            _score_known_good(scorer, token_budget)
+            for row in list(failed):
+                del failed[row]
+                _bisect(scorer, texts, range(row, row + 1), probabilities, failed, token_budget)
     return Scored(probabilities, scorer.label(probabilities), failed)
 
 
-def _check(scorer: Scorer[E], token_budget: int) -> None:
+def _score_known_good(scorer: Scorer[E], token_budget: int) -> None:
     try:
         score_encoded(scorer, scorer.encode([KNOWN_GOOD]), token_budget=token_budget)
     except Exception as error:
@@ -84,15 +87,15 @@ def _bisect(
     probabilities: NDArray[np.float32],
     failed: dict[int, str],
     token_budget: int,
-    error: Exception,
 ) -> None:
-    if len(rows) <= 1:  # none: a window of dead letters alone
-        failed.update({row: f"{type(error).__name__}: {error}" for row in rows})
-        return
-    middle = len(rows) // 2
-    for half in (rows[:middle], rows[middle:]):
-        try:
-            encoded = scorer.encode([texts[row] for row in half])
-            probabilities[half.start : half.stop] = score_encoded(scorer, encoded, token_budget=token_budget)
-        except Exception as deeper:  # noqa: BLE001 - as above
-            _bisect(scorer, texts, half, probabilities, failed, token_budget, deeper)
+    """Scores ``rows``, in halves where that fails; a text that fails alone is in ``failed``."""
+    try:
+        encoded = scorer.encode([texts[row] for row in rows])
+        probabilities[rows.start : rows.stop] = score_encoded(scorer, encoded, token_budget=token_budget)
+    except Exception as error:  # noqa: BLE001 - whatever a runtime throws at hostile text
+        if len(rows) > 1:
+            middle = len(rows) // 2
+            for half in (rows[:middle], rows[middle:]):
+                _bisect(scorer, texts, half, probabilities, failed, token_budget)
+        else:  # one, or none: a window of dead letters alone
+            failed.update({row: f"{type(error).__name__}: {error}" for row in rows})

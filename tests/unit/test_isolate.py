@@ -140,6 +140,25 @@ def test_a_window_is_scored_again_when_the_device_is_back() -> None:
     assert float(result.probabilities[2, 0]) == negative_of("better")
 
 
+@pytest.mark.parametrize("failures", range(1, 9))
+def test_a_device_that_is_away_for_a_moment_blames_nobody(failures: int) -> None:
+    class Hiccup(PickyScorer):
+        left = failures
+
+        def score(self, encoded: Words, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+            self.left -= 1
+            self.device_gone = self.left >= 0
+            return super().score(encoded, rows)
+
+    texts = ["good", "better", "best"]
+    try:
+        result = scored(texts, Hiccup())
+    except DependencyError:
+        return  # it will be tried again
+    assert result.failed == {}
+    assert result.probabilities[:, 0].tolist() == [negative_of(text) for text in texts]
+
+
 @given(st.lists(st.sampled_from(["poison", "unreadable", "fine", "rather fine", "x " * 30]), max_size=40))
 def test_exactly_the_bad_texts_fail(texts: list[str]) -> None:
     result = scored(texts)

@@ -52,10 +52,7 @@ def test_ours_and_the_libraries_lines_are_json_of_one_shape(capsys: pytest.Captu
 
 def test_an_exception_is_one_json_line_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(Settings(log_format="json"))
-    try:
-        raise ValueError("broken\nkettle")
-    except ValueError:
-        structlog.get_logger("worker").exception("failed")
+    structlog.get_logger("worker").error("failed", exc_info=ValueError("broken\nkettle"))
     [line] = lines(capsys)
     assert "ValueError: broken\nkettle" in json.loads(line)["exception"]
 

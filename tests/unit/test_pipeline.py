@@ -1,0 +1,797 @@
+"""Conservation through the whole pipeline, with a Kafka and a store that are only memory.
+
+``Bench`` plays Faust: it cuts each partition's log into runs, puts them, and reads again where it is told to.
+The detector's state is the list of events it has judged, so order and exactly-once show in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+import threading
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import msgspec
+import numpy as np
+import pytest
+from builders import NOW_MS, chat, record, review, run, until
+from faust.types import TP
+
+from stream import backoff
+from stream.core.buckets import RESOLUTIONS, field
+from stream.core.events import CHANNELS, Score
+from stream.errors import DependencyError
+from stream.lanes import Lanes
+from stream.pipeline import Pipeline, PipelineSettings
+from stream.store.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+
+    from aiokafka import ConsumerRecord
+    from numpy.typing import NDArray
+
+    from stream.core.events import Channel
+    from stream.core.spike import Observation
+    from stream.record import Refused
+    from stream.store.contract import Apply
+    from stream.transport import Position, Run
+
+R0, R1, C0 = TP("reviews", 0), TP("reviews", 1), TP("chats", 0)
+OWNERS = {"kettle": R0, "lamp": R1, "灯": R0}
+"""Which reviews partition a product's key leads to."""
+
+
+@pytest.fixture(autouse=True)
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "FIRST_WAIT_S", 0)
+
+
+# What stands around the pipeline.
+
+
+class Texts(NamedTuple):
+    texts: list[str]
+    lengths: NDArray[np.int32]
+
+
+class KeywordScorer:
+    """ "bad" is negative, "poison" cannot be scored, everything else is positive."""
+
+    version = "keyword"
+    provider = "none"
+
+    def __init__(self) -> None:
+        self.may_score = threading.Event()
+        self.may_score.set()
+        self.is_scoring = threading.Event()
+        self.failures_left = 0
+
+    def encode(self, texts: Sequence[str]) -> Texts:
+        return Texts(list(texts), np.array([len(text.split()) for text in texts], np.int32))
+
+    def score(self, encoded: Texts, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        self.is_scoring.set()
+        assert self.may_score.wait(30)
+        if self.failures_left:
+            self.failures_left -= 1
+            raise RuntimeError("device gone")
+        texts = [encoded.texts[row] for row in rows]
+        if any("poison" in text for text in texts):
+            raise ValueError("cannot take it")
+        return np.array([(0.9, 0, 0.1) if "bad" in text else (0.1, 0, 0.9) for text in texts], np.float32)
+
+    def label(self, probabilities: NDArray[np.float32]) -> NDArray[np.int8]:
+        return probabilities.argmax(axis=1).astype(np.int8)
+
+
+class RememberingDetector:
+    """Its state is every event id it was given; "alarm" in a text is a transition."""
+
+    def judge(
+        self, product_id: str, channel: Channel, state: bytes | None, observations: Sequence[Observation]
+    ) -> tuple[bytes, list[Any]]:
+        seen = (msgspec.json.decode(state) if state else []) + [each.event_id for each in observations]
+        return msgspec.json.encode(seen), [
+            {"id": f"{channel}/{each.event_id}"} for each in observations if "alarm" in each.text
+        ]
+
+
+class ShakyStore(MemoryStore):
+    """A store that can fail before or after the fact, run some steps only, and lose what it had."""
+
+    def __init__(self, shards: int = 1) -> None:
+        super().__init__(shards)
+        self.applies: list[Sequence[Apply]] = []
+        self.fail_before = 0
+        self.fail_after = 0
+        self.crash_after_steps: int | None = None
+        self.before_states: Callable[[], Awaitable[None]] | None = None
+
+    async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
+        self.applies.append(steps)
+        if self.fail_before:
+            self.fail_before -= 1
+            raise DependencyError("Redis is away")
+        if self.crash_after_steps is not None:
+            await super().apply(steps[: self.crash_after_steps])
+            raise Crash
+        results = await super().apply(steps)
+        if self.fail_after:
+            self.fail_after -= 1
+            raise DependencyError("Redis did not answer")
+        return results
+
+    async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
+        if self.before_states is not None:
+            hook, self.before_states = self.before_states, None
+            await hook()
+        return await super().states(channel, product_ids)
+
+    def snapshot(self) -> dict[str, Any]:
+        kept = ("offsets", "products", "detector_states", "ledger", "outboxes")
+        return copy.deepcopy({name: getattr(self, name) for name in kept})
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """As a failover to a replica that is behind does."""
+        for name, value in copy.deepcopy(snapshot).items():
+            setattr(self, name, value)
+
+
+class Crash(Exception):  # noqa: N818
+    """The process dies here."""
+
+
+class RecordingPublisher:
+    """Notes what is published, and how far the store was at that moment."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self.letters: list[tuple[Refused, int]] = []
+        self.sent_scores: list[Score] = []
+        self.nudges = 0
+        self.failures_left = 0
+
+    async def dead_letters(self, letters: Sequence[Refused]) -> None:
+        if self.failures_left:
+            self.failures_left -= 1
+            raise DependencyError("Kafka is away")
+        for letter in letters:
+            name = f"{letter.record.topic}:{letter.record.partition}"
+            self.letters.append((letter, self._store.offsets[0].get(name, -1)))
+
+    async def scores(self, scores: Sequence[Score]) -> None:
+        self.sent_scores.extend(scores)
+
+    def alerts_waiting(self) -> None:
+        self.nudges += 1
+
+    def refused(self) -> Counter[tuple[str, int, int]]:
+        return Counter((it.record.topic, it.record.partition, it.record.offset) for it, _ in self.letters)
+
+
+class Bench:
+    """One worker's pipeline between a Kafka in memory and a store. Use as ``async with``.
+
+    Args:
+        logs: records of each partition; a test may append.
+        store: counters; kept by the test to outlive a worker.
+        run_records: most records in a run.
+        lose_run: says which runs get lost on the way.
+    """
+
+    def __init__(
+        self,
+        logs: dict[TP, list[ConsumerRecord]],
+        store: ShakyStore | None = None,
+        *,
+        run_records: int = 7,
+        lose_run: Callable[[Run], bool] = lambda _: False,
+        **settings: Any,
+    ) -> None:
+        self.logs = logs
+        self.store = store or ShakyStore()
+        self.scorer = KeywordScorer()
+        self.publisher = RecordingPublisher(self.store)
+        self.lanes = Lanes(self.store, {channel: channel for channel in CHANNELS})
+        self.rewound: list[TP] = []
+        self._run_records = run_records
+        self._lose_run = lose_run
+        self._running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._cursors: dict[TP, tuple[int, int, int]] = {}
+        """Epoch, next number, next offset."""
+        self.pipeline = Pipeline(
+            store=self.store,
+            lanes=self.lanes,
+            scorer=self.scorer,
+            detector=RememberingDetector(),
+            publisher=self.publisher,
+            rewind=self.rewind,
+            settings=PipelineSettings(**{"window_events": 16, "token_budget": 64, **settings}),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self.assign(set(self.logs))
+        self._running.cancel()
+        self._running = asyncio.create_task(self.pipeline.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.scorer.may_score.set()
+        self._running.cancel()
+        await asyncio.wait({self._running})
+
+    # The consumer.
+
+    async def ends(self, tps: set[TP]) -> Mapping[TP, tuple[int, int]]:
+        return {tp: (0, self.logs[tp][-1].offset + 1 if self.logs[tp] else 0) for tp in tps}
+
+    async def has_record(self, tp: TP, offset: int) -> bool:
+        return any(each.offset == offset for each in self.logs[tp])
+
+    async def assign(self, tps: set[TP]) -> None:
+        """As after a rebalance: seeks to what the store holds."""
+        positions: Mapping[TP, Position] = await self.lanes.positions(tps, self)
+        epochs = self.lanes.open(positions)
+        self._cursors.update({tp: (epochs[tp], 0, positions[tp].offset) for tp in tps})
+
+    async def rewind(self, tps: set[TP]) -> None:
+        self.rewound.extend(tps)
+        await self.assign(tps)
+
+    def next_run(self, tp: TP) -> Run | None:
+        """Fetches a run, as the transport numbers it."""
+        epoch, number, offset = self._cursors[tp]
+        records = [each for each in self.logs[tp] if each.offset >= offset][: self._run_records]
+        if not records:
+            return None
+        self._cursors[tp] = (epoch, number + 1, records[-1].offset + 1)
+        return run(number, *records, tp=tp, epoch=epoch)
+
+    async def put(self, tp: TP) -> bool:
+        """Puts the partition's next run; False when it has none."""
+        following = self.next_run(tp)
+        if following is not None and not self._lose_run(following):
+            await self._or_crash(self.pipeline.put(following))
+        return following is not None
+
+    async def quiet(self) -> None:
+        """Until everything inside is recorded and read again where it must be."""
+        await self._or_crash(self.pipeline._quiet.wait())
+        await asyncio.gather(*self.pipeline._rewinding)
+
+    async def _or_crash(self, waiting: Coroutine[Any, Any, object]) -> None:
+        """Waits; when the pipeline crashes meanwhile, its error."""
+        task = asyncio.ensure_future(waiting)
+        await asyncio.wait({task, self._running}, return_when=asyncio.FIRST_COMPLETED)
+        if self._running.done():
+            task.cancel()
+            self._running.result()
+
+    async def read_all(self) -> None:
+        """Reads to the end of every log, again where the pipeline has it rewound."""
+        while True:
+            put = [await self.put(tp) for tp in self.logs]
+            await self.quiet()
+            if not any(put):
+                return
+
+    async def read_all_at_once(self) -> None:
+        """As ``read_all``, but with as much inside as back-pressure lets in."""
+        unread = set(self.logs)
+        while unread:
+            unread = {tp for tp in unread if await self.put(tp)}
+        await self.quiet()
+        await self.read_all()
+
+
+# Inputs, and the independent recount.
+
+
+def some_log(
+    seed: int, events: int = 120, *, alarms: bool = False, first: int = 0
+) -> dict[TP, list[ConsumerRecord]]:
+    """Reviews on two partitions and chats, bad input and agents' lines among them, gaps in the offsets."""
+    chance = random.Random(seed)
+    logs: dict[TP, list[ConsumerRecord]] = {R0: [], R1: [], C0: []}
+    offsets = dict.fromkeys(logs, first)
+    for number in range(first, first + events):
+        product = chance.choice(list(OWNERS))
+        text = chance.choice(["It boils.", "bad kettle", "so bad it hurts", "fine", "poison", ""])
+        if alarms and chance.random() < 0.1:
+            text += " alarm"
+        age_ms = chance.choice([0, 1000, 90_000, 4_000_000, 100_000_000])
+        fields = {"product_id": product, "text": text, "event_time": NOW_MS - age_ms}
+        if chance.random() < 0.4:
+            tp, value = C0, chat(number, role=chance.choice(["customer", "customer", "agent"]), **fields)
+        else:
+            tp, value = OWNERS[product], review(number, **fields)
+        content: Any = chance.choice([b"{", None]) if chance.random() < 0.05 else value
+        logs[tp].append(record(offsets[tp], content, tp=tp))
+        offsets[tp] += chance.choice([1, 1, 1, 2])  # compaction and transactions leave gaps
+    return logs
+
+
+class Expected(NamedTuple):
+    products: dict[str, list[int]]
+    """Negative, neutral, positive, sentiment sum, late."""
+    buckets: dict[tuple[str, int], list[int]]
+    ledger: Counter[str]
+    judged: dict[tuple[str, str], list[str]]
+    dead: set[tuple[str, int, int]]
+    alarms: Counter[str]
+
+
+def recount(logs: dict[TP, list[ConsumerRecord]]) -> Expected:
+    """What must be in the store, worked out from the records one by one."""
+    expected = Expected({}, {}, Counter(), {}, set(), Counter())
+    for tp, records in logs.items():
+        for each in records:
+            value = msgspec.json.decode(each.value) if each.value not in (None, b"{") else None
+            if value is not None and value.get("role") == "agent":
+                expected.ledger[f"{tp.topic}:skipped"] += 1
+            elif value is None or not value["text"].strip() or "poison" in value["text"]:
+                expected.ledger[f"{tp.topic}:dead"] += 1
+                expected.dead.add((tp.topic, tp.partition, each.offset))
+            else:
+                _recount_event(expected, tp.topic, value)
+    return expected
+
+
+def _recount_event(expected: Expected, channel: str, value: dict[str, Any]) -> None:
+    product, event_ms = value["product_id"], value["event_time"]
+    negative = "bad" in value["text"]
+    counts = [int(negative), 0, int(not negative), -800 if negative else 800]
+    late = NOW_MS - event_ms > 3_600_000
+    expected.ledger[f"{channel}:counted"] += 1
+    expected.ledger[f"{channel}:late"] += late
+    _add(expected.products.setdefault(product, [0] * 5), [*counts, int(late)])
+    for resolution in RESOLUTIONS:
+        end = (event_ms // resolution.width_ms + 1) * resolution.width_ms
+        if end + resolution.keep_ms > NOW_MS:
+            _add(expected.buckets.setdefault((product, field(resolution, event_ms)), [0] * 4), counts)
+    expected.judged.setdefault((channel, product), []).append(value["event_id"])
+    if "alarm" in value["text"]:
+        expected.alarms[f"{channel}/{value['event_id']}"] += 1
+
+
+def _add(sums: list[int], counts: list[int]) -> None:
+    sums[:] = [a + b for a, b in zip(sums, counts, strict=True)]
+
+
+def assert_conserved(bench: Bench) -> None:
+    """The store holds exactly what the logs say, and every dead letter was published."""
+    store, expected = bench.store, recount(bench.logs)
+    assert {name: hash_["total"][:5] for name, hash_ in store.products.items()} == expected.products
+    assert {
+        (name, each): sums
+        for name, hash_ in store.products.items()
+        for each, sums in hash_.items()
+        if isinstance(each, int)
+    } == expected.buckets
+    assert +store.ledger == +expected.ledger
+    judged = {key: msgspec.json.decode(state) for key, state in store.detector_states.items()}
+    assert judged == expected.judged
+    assert bench.publisher.refused().keys() == expected.dead
+    waiting = Counter(
+        msgspec.json.decode(entry.alert)["id"] for outbox in store.outboxes for entry in outbox.values()
+    )
+    assert waiting == expected.alarms
+    for tp, records in bench.logs.items():
+        if records:
+            name = f"{tp.topic}:{tp.partition}"
+            assert [offsets[name] for offsets in store.offsets] == [records[-1].offset] * store.shards
+
+
+# Without trouble.
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_every_record_ends_as_exactly_one_thing(seed: int, shards: int) -> None:
+    async with Bench(some_log(seed, alarms=True), ShakyStore(shards)) as bench:
+        await bench.read_all_at_once()
+        assert_conserved(bench)
+        assert bench.rewound == []
+        progress, ledger = bench.pipeline.progress, bench.store.ledger
+        for outcome in ("counted", "dead", "skipped", "late"):
+            assert getattr(progress, outcome) == sum(ledger[f"{each}:{outcome}"] for each in CHANNELS)
+
+
+async def test_a_window_costs_one_round_trip() -> None:
+    async with Bench(some_log(1), run_records=1000, window_events=1000) as bench:
+        await bench.read_all_at_once()
+        assert bench.store.round_trips == bench.pipeline.progress.windows <= 3
+
+
+async def test_an_idle_pipeline_records_a_single_event_at_once() -> None:
+    logs = {R0: [record(0, review(0), tp=R0)]}
+    async with Bench(logs) as bench:
+        await bench.put(R0)
+        await bench.quiet()
+        assert_conserved(bench)
+
+
+async def test_runs_that_wait_are_scored_together() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(12)]}
+    bench = Bench(logs, run_records=3, window_events=12)
+    await bench.assign({R0})
+    while await bench.put(R0):
+        pass
+    async with bench:  # assigns anew: what waits is of an epoch before
+        await bench.quiet()
+        assert bench.store.applies == []
+        await bench.read_all_at_once()
+        assert_conserved(bench)
+
+
+async def test_each_step_builds_on_the_one_before() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(40)]}
+    async with Bench(logs, run_records=4, window_events=8) as bench:
+        await bench.read_all_at_once()
+        steps = [step for steps in bench.store.applies for step in steps]
+        assert [step.base for step in steps] == [-1, *(step.last for step in steps[:-1])]
+        assert steps[-1].last == 39
+
+
+async def test_dead_letters_reach_kafka_before_the_step_that_counts_them() -> None:
+    async with Bench(some_log(2)) as bench:
+        bench.publisher.failures_left = 3
+        await bench.read_all_at_once()
+        assert bench.publisher.letters
+        assert all(stored < letter.record.offset for letter, stored in bench.publisher.letters)
+        assert_conserved(bench)
+
+
+async def test_a_poisonous_text_is_a_dead_letter_of_the_scorer() -> None:
+    logs = {R0: [record(n, review(n, text="poison" if n == 3 else "fine"), tp=R0) for n in range(6)]}
+    async with Bench(logs) as bench:
+        await bench.read_all()
+        [(letter, _)] = bench.publisher.letters
+        assert (letter.record.offset, letter.stage) == (3, "score")
+        assert letter.reason == "ValueError: cannot take it"
+        assert_conserved(bench)
+
+
+async def test_transitions_are_in_the_outbox_before_the_publisher_is_nudged() -> None:
+    logs = {R0: [record(0, review(0, text="fine"), tp=R0)]}
+    async with Bench(logs) as bench:
+        await bench.read_all()
+        assert bench.publisher.nudges == 0
+        logs[R0].append(record(1, review(1, text="alarm"), tp=R0))
+        waiting: list[int] = []
+        bench.publisher.alerts_waiting = lambda: waiting.append(len(bench.store.outboxes[0]))  # type: ignore[method-assign]
+        await bench.read_all()
+        assert waiting == [1]
+
+
+async def test_scores_are_published_only_when_asked_for() -> None:
+    logs = {R0: [record(n, review(n, text="bad" if n else "fine"), tp=R0) for n in range(2)]}
+    async with Bench(logs) as bench:
+        await bench.read_all()
+        assert bench.publisher.sent_scores == []
+    async with Bench(logs, publish_scores=True) as bench:
+        await bench.read_all()
+        fine, bad = bench.publisher.sent_scores
+        assert (fine.event_id, fine.label, fine.sentiment, fine.model_version) == (
+            "review-0",
+            "positive",
+            0.8,
+            "keyword",
+        )
+        assert (bad.event_id, bad.label, bad.sentiment) == ("review-1", "negative", -0.8)
+        assert bad.probabilities == pytest.approx({"negative": 0.9, "neutral": 0.0, "positive": 0.1})
+        assert bad.event_time == "2023-11-14T22:13:20.000Z"
+
+
+# Back-pressure and stopping.
+
+
+async def test_putting_waits_while_two_windows_wait_already() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(40)]}
+    bench = Bench(logs, run_records=8, window_events=8)
+    await bench.assign({R0})
+    assert await bench.put(R0)
+    assert await bench.put(R0)
+    third = asyncio.create_task(bench.put(R0))
+    await asyncio.sleep(0)
+    assert not third.done()
+    running = asyncio.create_task(bench.pipeline.run())
+    assert await third
+    running.cancel()
+    await asyncio.wait({running})
+
+
+async def test_what_is_inside_is_bounded_while_the_model_is_slow() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(400)]}
+    async with Bench(logs, run_records=8, window_events=8) as bench:
+        bench.scorer.may_score.clear()
+        reading = asyncio.create_task(bench.read_all_at_once())
+        # One window in each stage and queue before the model, two waiting, one run in hand.
+        await until(lambda: bench.scorer.is_scoring.is_set() and bench.pipeline._waiting_records == 16)
+        assert bench._cursors[R0][2] <= 8 * 7
+        bench.scorer.may_score.set()
+        await reading
+        assert_conserved(bench)
+
+
+async def test_draining_records_what_is_inside_and_takes_nothing_more() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(30)]}
+    async with Bench(logs, run_records=5) as bench:
+        for _ in range(3):
+            await bench.put(R0)
+        assert await bench.pipeline.drain(30)
+        await bench.put(R0)
+        assert await bench.pipeline.drain(30)
+        assert bench.store.offsets == [{"reviews:0": 14}]
+
+
+async def test_draining_says_when_it_took_too_long() -> None:
+    logs = {R0: [record(0, review(0), tp=R0)]}
+    async with Bench(logs) as bench:
+        bench.scorer.may_score.clear()
+        await bench.put(R0)
+        assert not await bench.pipeline.drain(0)
+
+
+async def test_an_error_of_ours_ends_the_pipeline_as_it_is() -> None:
+    async with Bench(some_log(3)) as bench:
+        bench.store.crash_after_steps = 0
+        with pytest.raises(Crash):
+            await bench.read_all()
+
+
+# With trouble.
+
+
+async def test_a_lost_run_is_read_again() -> None:
+    lost: list[Run] = []
+
+    def lose(run_: Run) -> bool:
+        if run_.number == 2 and not lost:
+            lost.append(run_)
+            return True
+        return False
+
+    async with Bench(some_log(4, alarms=True), lose_run=lose) as bench:
+        await bench.read_all_at_once()
+        assert bench.rewound == [lost[0].tp]
+        assert bench.pipeline.progress.rewinds == 1
+        assert_conserved(bench)
+
+
+async def test_a_store_that_lost_writes_is_filled_again() -> None:
+    """A failover to a replica that is behind: the next step finds a lower offset."""
+    logs = some_log(5, alarms=True)
+    async with Bench(logs) as bench:
+        for tp in logs:
+            await bench.put(tp)
+        await bench.quiet()
+        behind = bench.store.snapshot()
+        for tp in logs:
+            await bench.put(tp)
+        await bench.quiet()
+        bench.store.restore(behind)
+        await bench.read_all_at_once()
+        assert set(bench.rewound) == set(logs)
+        assert_conserved(bench)
+
+
+async def test_a_store_that_lost_everything_is_filled_again() -> None:
+    logs = some_log(6, alarms=True)
+    async with Bench(logs) as bench:
+        empty = bench.store.snapshot()
+        for tp in logs:
+            await bench.put(tp)
+        await bench.quiet()
+        bench.store.restore(empty)
+        await bench.read_all_at_once()
+        assert_conserved(bench)
+
+
+async def test_what_another_worker_applied_is_not_applied_again() -> None:
+    logs = some_log(7, alarms=True)
+    async with Bench(logs) as zombie:
+        for tp in logs:
+            await zombie.put(tp)
+        await zombie.quiet()
+        async with Bench(logs, zombie.store) as owner:
+            owner.publisher = zombie.publisher
+            owner.pipeline._publisher = zombie.publisher
+            for tp in logs:
+                await owner.put(tp)
+            await owner.quiet()
+            await zombie.read_all_at_once()
+            assert set(zombie.rewound) == set(logs)
+            await owner.read_all_at_once()
+            assert_conserved(owner)
+
+
+async def test_a_revoked_partitions_work_is_dropped() -> None:
+    logs = {
+        R0: [record(n, review(n), tp=R0) for n in range(5)],
+        R1: [record(0, review(9, product_id="lamp"), tp=R1)],
+    }
+    async with Bench(logs) as bench:
+        bench.scorer.may_score.clear()
+        await bench.put(R0)
+        await bench.put(R1)
+        await until(bench.scorer.is_scoring.is_set)
+        bench.lanes.close([R0])
+        bench.scorer.may_score.set()
+        await bench.quiet()
+        assert bench.store.offsets == [{"reviews:1": 0}]
+        await bench.assign({R0})
+        await bench.read_all()
+        assert_conserved(bench)
+
+
+async def test_a_window_stale_as_a_whole_costs_no_round_trip() -> None:
+    logs = {R0: [record(0, review(0), tp=R0)]}
+    async with Bench(logs) as bench:
+        bench.scorer.may_score.clear()
+        await bench.put(R0)
+        await until(bench.scorer.is_scoring.is_set)
+        bench.lanes.close([R0])
+        bench.scorer.may_score.set()
+        await bench.quiet()
+        assert bench.store.applies == []
+
+
+async def test_a_part_never_builds_on_the_base_of_a_later_epoch() -> None:
+    """While a part waits for Redis, Redis restarts empty and a rebalance opens the lane anew.
+
+    The part's records begin in the middle of the log; on the new lane's base (nothing applied) the fence
+    would let them pass, and what lies before them would never be counted.
+    """
+    logs = some_log(8, alarms=True)
+    async with Bench(logs) as bench:
+        empty = bench.store.snapshot()
+        for tp in logs:
+            await bench.put(tp)
+        await bench.quiet()
+
+        async def restart_and_rebalance() -> None:
+            bench.store.restore(empty)
+            await bench.assign(set(logs))
+
+        for tp in logs:
+            bench.lanes[tp].states.clear()
+        bench.store.before_states = restart_and_rebalance
+        for tp in logs:
+            await bench.put(tp)
+        await bench.quiet()
+        assert bench.store.before_states is None
+        await bench.read_all_at_once()
+        assert_conserved(bench)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_an_answer_that_was_lost_counts_once(shards: int) -> None:
+    async with Bench(some_log(9, alarms=True), ShakyStore(shards)) as bench:
+        bench.store.fail_after = 1
+        await bench.read_all_at_once()
+        first, second = bench.store.applies[:2]
+        assert second is first  # the same steps, on the same base
+        assert_conserved(bench)
+
+
+async def test_a_store_that_is_away_is_asked_again() -> None:
+    async with Bench(some_log(10, alarms=True)) as bench:
+        bench.store.fail_before = 4
+        await bench.read_all_at_once()
+        assert bench.store.applies[0] is bench.store.applies[4]
+        assert bench.rewound == []
+        assert_conserved(bench)
+
+
+async def test_a_device_that_is_gone_loses_nothing() -> None:
+    async with Bench(some_log(11)) as bench:
+        bench.scorer.failures_left = 300
+        await bench.read_all_at_once()
+        assert bench.scorer.failures_left == 0
+        assert_conserved(bench)
+
+
+@pytest.mark.parametrize("steps_done", range(10))
+async def test_a_crash_between_two_shards_counts_nothing_twice(steps_done: int) -> None:
+    logs = some_log(12, alarms=True)
+    store = ShakyStore(3)
+    async with Bench(logs, store) as first:
+        for tp in logs:
+            await first.put(tp)
+        await first.quiet()
+        store.crash_after_steps = steps_done
+        for tp in logs:
+            await first.put(tp)
+        with pytest.raises(Crash):
+            await first.quiet()
+    store.crash_after_steps = None
+    async with Bench(logs, store, run_records=11) as second:
+        second.publisher.letters += first.publisher.letters
+        await second.read_all_at_once()
+        assert_conserved(second)
+        assert second.rewound == []
+
+
+async def test_a_recreated_topic_is_counted_from_its_start() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(20)]}
+    store = ShakyStore()
+    async with Bench(logs, store) as before:
+        await before.read_all()
+    anew = {R0: [record(n, review(100 + n), tp=R0) for n in range(6)]}
+    async with Bench(anew, store) as after:
+        await after.read_all()
+        assert store.products["kettle"]["total"][:4] == [0, 0, 26, 26 * 800]
+        assert store.offsets == [{"reviews:0": 5}]
+
+
+class Trouble:
+    """Random trouble of every kind, at random moments."""
+
+    def __init__(self, seed: int, store: ShakyStore) -> None:
+        self.chance = random.Random(seed)
+        self._store = store
+        self._snapshots = [store.snapshot()]
+
+    def loses(self, _: Run) -> bool:
+        return self.chance.random() < 0.05
+
+    async def strike(self, bench: Bench) -> None:
+        kinds = (self._remember, self._lose_writes, self._store_away, self._rebalance, self._device_away)
+        await self.chance.choice((*kinds, Bench.quiet))(bench)
+
+    async def _remember(self, _: Bench) -> None:
+        self._snapshots.append(self._store.snapshot())
+
+    async def _lose_writes(self, _: Bench) -> None:
+        del self._snapshots[self.chance.randrange(len(self._snapshots)) + 1 :]  # what is lost does not return
+        self._store.restore(self._snapshots[-1])
+
+    async def _store_away(self, _: Bench) -> None:
+        self._store.fail_before = self.chance.randrange(3)
+        self._store.fail_after = self.chance.randrange(3)
+
+    async def _rebalance(self, bench: Bench) -> None:
+        bench.lanes.close([self.chance.choice(list(bench.logs))])
+        await bench.assign(set(bench.logs))
+
+    async def _device_away(self, bench: Bench) -> None:
+        await bench.quiet()
+        bench.scorer.failures_left = self.chance.randrange(4)
+
+    def crash_or_not(self) -> None:
+        self._store.crash_after_steps = self.chance.choice([None, 0, 1, 2])
+
+    def pause(self) -> None:
+        self._store.crash_after_steps, self._store.fail_before, self._store.fail_after = None, 0, 0
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("seed", range(12))
+async def test_nothing_is_lost_or_repeated_whatever_happens(seed: int, shards: int) -> None:
+    """Four lives of a worker, each with its troubles; then the logs are read to their ends."""
+    logs, store = some_log(seed, events=300, alarms=True), ShakyStore(shards)
+    trouble = Trouble(1000 + seed, store)
+    letters: list[tuple[Refused, int]] = []
+    for _ in range(4):
+        run_records = trouble.chance.choice([1, 7, 40])
+        async with Bench(logs, store, run_records=run_records, lose_run=trouble.loses) as bench:
+            bench.publisher.letters = letters
+            with suppress(Crash):
+                for _ in range(trouble.chance.randrange(25)):
+                    await trouble.strike(bench)
+                    for tp in trouble.chance.sample(list(logs), trouble.chance.randrange(4)):
+                        await bench.put(tp)
+                trouble.crash_or_not()
+                for tp in logs:
+                    await bench.put(tp)
+                await bench.quiet()
+        trouble.pause()
+    async with Bench(logs, store) as last:
+        last.publisher.letters = letters
+        await last.read_all_at_once()
+        assert_conserved(last)
