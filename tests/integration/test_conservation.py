@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import signal
 import threading
 import time
 from collections import Counter, defaultdict
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     from stream.settings import Settings
 
 EVENTS = 20_000
-ROUNDS = 3
+SESSION_S = 6
+"""As the fixture ``env`` sets it."""
 LATE_MS = 9_000_000
 """Two hours and a half: the minute is no longer kept, the hour still is."""
 
@@ -125,15 +127,32 @@ def stored(settings: Settings) -> tuple[dict[str, dict[int | str, int]], Counter
     return products, ledger
 
 
+def kill(worker: Any, start: Callable[..., Any]) -> Any:
+    worker.kill()
+    return start()
+
+
+def pause(worker: Any, start: Callable[..., Any]) -> Any:
+    """Stops a worker until its partitions are another's, and wakes it: a zombie with work in its hands."""
+    worker.process.send_signal(signal.SIGSTOP)
+    time.sleep(SESSION_S + 3)
+    worker.process.send_signal(signal.SIGCONT)
+    return worker
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "shards"), [(1, 1), (2, 1), (3, 3)])
-def test_two_workers_count_exactly_when_one_is_killed_again_and_again(
+@pytest.mark.parametrize(
+    ("seed", "shards", "faults"),
+    [(1, 1, [kill, kill, kill]), (2, 1, [pause, kill, pause]), (3, 3, [kill, pause, kill])],
+)
+def test_two_workers_count_exactly_when_one_is_killed_or_paused_again_and_again(
     settings: Settings,
     monkeypatch: pytest.MonkeyPatch,
     start_worker: Callable[..., Any],
     wait_until_ended: Callable[..., Any],
     seed: int,
     shards: int,
+    faults: list[Callable[..., Any]],
 ) -> None:
     monkeypatch.setenv("REVIEWPULSE_SHARDS", str(shards))
     monkeypatch.setenv("REVIEWPULSE_WINDOW_EVENTS", "64")
@@ -144,14 +163,13 @@ def test_two_workers_count_exactly_when_one_is_killed_again_and_again(
     for worker in workers:
         worker.wait_for("worker started")
 
-    for part in range(ROUNDS):
-        chunk = events[part * EVENTS // ROUNDS : (part + 1) * EVENTS // ROUNDS]
+    for part, fault in enumerate(faults):
+        chunk = events[part * EVENTS // len(faults) : (part + 1) * EVENTS // len(faults)]
         sender = threading.Thread(target=asyncio.run, args=(send(settings.kafka, chunk, over_s=3.0),))
         sender.start()
         time.sleep(chance.uniform(0.3, 2.7))
         victim = chance.randrange(2)
-        workers[victim].kill()
-        workers[victim] = start_worker()
+        workers[victim] = fault(workers[victim], start_worker)
         sender.join()
 
     wait_until_ended(EVENTS)
