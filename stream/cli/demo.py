@@ -24,7 +24,9 @@ def demo(
     as_json: bool = typer.Option(False, "--json", help="The report as one line of JSON."),
     bundle: Path | None = typer.Option(None, help="Folder of the model bundle."),
     provider: Literal["auto", "cpu", "cuda"] | None = typer.Option(None, help="Where the model runs."),
-    screenshot: Path | None = typer.Option(None, hidden=True, help="Writes a picture (SVG) of it."),
+    screenshot: Path | None = typer.Option(
+        None, hidden=True, help="Writes two pictures: NAME.svg of an incident, NAME-report.svg."
+    ),
 ) -> None:
     """Everything at once, on this machine alone: watch customers turn against a product.
 
@@ -32,7 +34,7 @@ def demo(
     batteries part-way and recovers. Ends with a reconciliation: every event sent is counted, a dead letter,
     or skipped by rule.
 
-    Exit code 0 when the sums agree, the bad product's alert fired (and, from 45 seconds on, resolved) and no
+    Exit code 0 when the sums agree, the bad product's alert fired (and, from 60 seconds on, resolved) and no
     other product's did; 1 when not, with a sentence for each thing that does not hold.
 
     With `--json`: `{"ok", "problems", "duration_s", "seed", "model_version", "provider", "latency_p50_ms",
@@ -62,8 +64,10 @@ def demo(
         print_json(report)
     else:
         Console(highlight=False).print(table)
-    if screenshot and photographer.best:
-        screenshot.write_text(view.svg([view.render(photographer.best, view.WIDE), table]))
+    if screenshot and (best := photographer.best):
+        screenshot.write_text(view.svg(lambda width: view.render(best, width)))
+        report_file = screenshot.with_stem(f"{screenshot.stem}-report")
+        report_file.write_text(view.svg(lambda _: table))
     if not report.ok:
         raise typer.Exit(1)
 

@@ -321,7 +321,7 @@ PRAISE_OPENERS = (
     "Bought it for my sister and she adores it.",
     "What a wonderful surprise.",
     "Fantastic quality.",
-    "I was sceptical, but it won me over.",
+    "It won me over at once.",
     "",
 )
 PRAISE_CLOSERS = (

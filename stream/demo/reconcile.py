@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from stream.client import ChannelTotals, ProductCounts
     from stream.demo.shop import ShopRecord
 
-RESOLVES_FROM_S = 45.0
+RESOLVES_FROM_S = 60.0
 """A live part at least this long leaves the alert time to resolve: so it did with every seed tried."""
 
 

@@ -51,7 +51,7 @@ SESSION_TIMEOUT_S = 6.0
 """The local broker's joins take half of it."""
 
 TICK_S = 0.05
-IN_FLIGHT = 400
+IN_FLIGHT = 120
 """The history is sent no faster than the worker takes it, so a slow one's latency stays honest."""
 
 START_TIMEOUT_S = 90.0

@@ -32,7 +32,7 @@ Phase = Literal["usual", "incident", "replaced"]
 
 EVENTS_PER_S = 30.0
 """Of the live part. An old laptop's core scores three times as many of these short texts."""
-HISTORY_EVENTS = 2_000
+HISTORY_EVENTS = 1_200
 HISTORY_S = 3_000.0
 """The history's event times reach this far back: it is older than the live part, and not yet late."""
 
@@ -40,7 +40,7 @@ REVIEW_SHARE = 0.8
 """Of arrivals; a conversation has about three lines, so 60% of the records are reviews."""
 RECORDS_AN_ARRIVAL = REVIEW_SHARE + (1.0 - REVIEW_SHARE) * 3.4
 
-ZIPF_EXPONENT = 1.0
+ZIPF_EXPONENT = 1.1
 COMPLAINTS = (0.05, 0.12)
 """Range of the products' shares of complaints in reviews."""
 CHAT_COMPLAINTS_ADDED = 0.06
@@ -51,7 +51,7 @@ MALFORMED_SHARE = 0.01
 INCIDENT_COMPLAINTS = 0.7
 INCIDENT_VOLUME = 1.5
 """How many times as many people write about the product while it fails, and after it was replaced."""
-INCIDENT_STARTS, INCIDENT_ENDS = 0.2, 0.5
+INCIDENT_STARTS, INCIDENT_ENDS = 0.2, 0.45
 """The incident's part of the live duration."""
 
 

@@ -24,7 +24,7 @@ from rich.text import Text
 from stream.cli.terminal import printable, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
     from rich.console import RenderableType
@@ -45,6 +45,7 @@ STAGES: dict[Stage, tuple[str, str]] = {
     "closing": ("closed; what is on its way is counted", "cyan"),
 }
 
+LEADERS_TITLE = "most negative, last 5 minutes (by the lower end of the share's interval)"
 LEADERS_SHOWN = 6
 ALERTS_SHOWN = 2
 QUOTES_SHOWN = 2
@@ -204,9 +205,7 @@ def _leaders(snapshot: Snapshot, width: int) -> RenderableType:
         table.add_row(*cells)
     for _ in range(LEADERS_SHOWN - len(snapshot.leaders[:LEADERS_SHOWN])):
         table.add_row("")
-    return Panel(
-        table, title="most negative, last 5 minutes", title_align="left", box=box.ROUNDED, border_style="dim"
-    )
+    return Panel(table, title=LEADERS_TITLE, title_align="left", box=box.ROUNDED, border_style="dim")
 
 
 def _alerts(snapshot: Snapshot, width: int) -> RenderableType:
@@ -310,13 +309,17 @@ SVG = """\
 """Rich's own frame names a font on a server far away; this one takes what the reader has."""
 
 
-def svg(renderables: Sequence[RenderableType], width: int = 104) -> str:
-    """A picture of a terminal with these in it."""
+def svg(draw: Callable[[int], RenderableType], width: int = 104) -> str:
+    """A picture of a terminal.
+
+    Args:
+        draw: what is on it, given its columns.
+        width: columns.
+    """
     console = Console(
         record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
-    for renderable in renderables:
-        console.print(renderable)
+    console.print(draw(width))
     return console.export_svg(title="reviewpulse demo", code_format=SVG, unique_id="demo")
 
 
@@ -382,12 +385,21 @@ class Screen(Protocol):
 class LiveScreen:
     """The live view on a terminal."""
 
+    EVERY_S = 0.2
+    """Drawing costs milliseconds of a core that the worker could use."""
+
     def __init__(self, console: Console) -> None:
         self._console = console
+        self._drawn: tuple[Stage, str] | None = None
+        self._drawn_at = float("-inf")
         self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draws the moment."""
+        """Draws the moment, where it is news or the last one is old."""
+        scene = (snapshot.stage, snapshot.note)
+        if scene == self._drawn and time.monotonic() - self._drawn_at < self.EVERY_S:
+            return
+        self._drawn, self._drawn_at = scene, time.monotonic()
         self._live.update(render(snapshot, self._console.width), refresh=True)
 
     def __enter__(self) -> Self:
@@ -439,7 +451,8 @@ class PlainScreen:
 
     def _print(self, snapshot: Snapshot, line: str) -> None:
         self._said_at = time.monotonic()
-        self._console.print(Text(f"{_clock(snapshot.elapsed_s)}  {line}"), soft_wrap=True)
+        clock = _clock(snapshot.elapsed_s) if snapshot.elapsed_s else "-:--"
+        self._console.print(Text(f"{clock}  {line}"), soft_wrap=True)
 
     def __enter__(self) -> Self:
         return self
