@@ -51,7 +51,7 @@ SESSION_TIMEOUT_S = 6.0
 """The local broker's joins take half of it."""
 
 TICK_S = 0.05
-IN_FLIGHT = 120
+IN_FLIGHT = 60
 """The history is sent no faster than the worker takes it, so a slow one's latency stays honest."""
 
 START_TIMEOUT_S = 90.0
@@ -229,7 +229,9 @@ class Demo:
 
     def _send_history(self) -> None:
         self._stage = "history"
-        for record in self._shop.history(_now_ms()):
+        history = self._shop.history(_now_ms())
+        self._blank = self._blank._replace(history=len(history))
+        for record in history:
             self._send(record)
             while self._sent.total - self._watch.done >= IN_FLIGHT:
                 self._tick()

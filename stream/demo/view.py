@@ -72,6 +72,8 @@ class Snapshot(NamedTuple):
     sent: int = 0
     done: int = 0
     """Counted, dead or skipped."""
+    history: int = 0
+    """Events that the history has."""
     worker: WorkerStatus | None = None
     leaders: Sequence[ProductCounts] = ()
     trends: Mapping[str, Sequence[float | None]] = MappingProxyType({})
@@ -83,6 +85,13 @@ class Snapshot(NamedTuple):
     def lag(self) -> int:
         """Events sent that have not ended yet."""
         return max(self.sent - self.done, 0)
+
+    @property
+    def progress(self) -> float:
+        """How much of the stage, or of the live part, is over; in [0, 1]."""
+        if self.stage == "history":
+            return min(self.done / self.history, 1.0) if self.history else 0.0
+        return min(self.elapsed_s / self.duration_s, 1.0)
 
     def name(self, product_id: str) -> str:
         """A product's name, or its id where there is none."""
@@ -158,8 +167,7 @@ def _headline(snapshot: Snapshot, width: int) -> RenderableType:
     line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     line.add_column(justify="right", no_wrap=True)
     line.add_row(Text.assemble((" reviewpulse ", "bold reverse"), " ", (printable(sentence), colour)), clock)
-    done = min(snapshot.elapsed_s / snapshot.duration_s, 1.0)
-    filled = round(done * width)
+    filled = round(snapshot.progress * width)
     return Group(line, Text.assemble(("━" * filled, colour), ("─" * (width - filled), "dim")))
 
 
@@ -169,7 +177,7 @@ def _numbers(snapshot: Snapshot) -> RenderableType:
         ("sent", f"{snapshot.sent:,}"),
         ("events/s", f"{worker.events_per_s:,.0f}" if worker else "–"),
         ("lag", f"{snapshot.lag:,}"),
-        ("p50", _ms(worker.latency_p50_ms if worker else None)),
+        ("latency p50", _ms(worker.latency_p50_ms if worker else None)),
         ("p99", _ms(worker.latency_p99_ms if worker else None)),
         ("runs on", printable(worker.provider.removesuffix("ExecutionProvider")) if worker else "–"),
         ("model", shortened(worker.model_version, 24) if worker else "–"),

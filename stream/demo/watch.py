@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from stream.status import WorkerStatus
 
 POLL_S = 0.5
-MIN_EVENTS_TO_LEAD = 5
+MIN_EVENTS_TO_LEAD = 10
 
 
 class AlertFollower:
