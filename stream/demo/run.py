@@ -34,7 +34,7 @@ from stream.demo.shop import Incident, Shop
 from stream.demo.view import Snapshot
 from stream.demo.watch import Watch
 from stream.demo.worker_process import WorkerProcess
-from stream.errors import DependencyError, ReviewpulseError
+from stream.errors import DependencyError
 from stream.local import LocalServers
 from stream.settings import Settings
 from stream.topics import ensure
@@ -123,20 +123,19 @@ def demo_settings(given: Settings, kafka: str, redis: str) -> Settings:
 
 @contextmanager
 def _kept_on_failure() -> Iterator[Path]:
-    """A temporary folder that an error of a server's or of ours leaves behind, and names."""
+    """A temporary folder for logs; a failure of a server or of the worker leaves it behind, and names it."""
     folder = Path(tempfile.mkdtemp(prefix="reviewpulse-demo-"))
+    kept = False
     try:
         yield folder
-    except ReviewpulseError as error:
-        logs = [str(each) for each in folder.iterdir() if each.stat().st_size]
-        if not logs:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        raise type(error)(f"{error}\nThe worker's log is {', '.join(logs)}") from error
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
+    except DependencyError as error:
+        kept = any(each.stat().st_size for each in folder.iterdir())
+        if kept:
+            raise DependencyError(f"{error}\nThe worker's log is in {folder}.") from error
         raise
-    shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 class Demo:
