@@ -122,6 +122,7 @@ class Lanes:
 
     def open(self, positions: Mapping[TP, Position]) -> Mapping[TP, int]:
         """Starts a new epoch of each partition; see ``OffsetSink``."""
+        log.info("reading from what Redis holds", partitions=sorted(map(partition_name, positions)))
         for tp, position in positions.items():
             epoch = self._lanes[tp].epoch + 1 if tp in self._lanes else 1
             self._lanes[tp] = Lane(tp, self._channels[tp.topic], epoch, applied=list(position.applied))

@@ -20,6 +20,7 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from stream.backoff import retry
+from stream.core.events import Alert
 from stream.errors import DependencyError
 from stream.settings import dead_letter_topic
 
@@ -42,6 +43,8 @@ MAX_KEY_BYTES = 1024
 """Above four bytes for each of the 256 characters of a product_id."""
 MAX_REASON_CHARS = 500
 """A reason may quote the event."""
+
+_decode_alert = msgspec.json.Decoder(Alert).decode
 
 Headers = list[tuple[str, bytes]]
 
@@ -120,14 +123,25 @@ class KafkaPublisher:
             entries = [entry for entry in await self._store.outbox(shard) if entry.partition in owned]
             if not entries:
                 continue
+            alerts = [_decode_alert(entry.alert) for entry in entries]
             await self._send(
                 [
-                    Message(self._alerts_topic, msgspec.json.decode(entry.alert)["id"].encode(), entry.alert)
-                    for entry in entries
+                    Message(self._alerts_topic, alert.id.encode(), entry.alert)
+                    for alert, entry in zip(alerts, entries, strict=True)
                 ]
             )
             await self._store.delivered(entries)
-            log.info("alert transitions delivered", number=len(entries))
+            for alert in alerts:
+                log.info(
+                    "alert delivered",
+                    alert=alert.id,
+                    state=alert.state,
+                    product=alert.product_id,
+                    channel=alert.channel,
+                    share=round(alert.current_share, 3),
+                    baseline=round(alert.baseline_share, 3),
+                    historic=alert.historic,
+                )
 
     async def _send(self, messages: Sequence[Message]) -> None:
         try:

@@ -10,6 +10,7 @@ from aiokafka import ConsumerRecord
 from faust.types import TP
 
 from stream.core.decode import Event
+from stream.core.events import Alert, Quote
 from stream.transport import Run
 
 if TYPE_CHECKING:
@@ -89,3 +90,34 @@ async def until(condition: Callable[[], object]) -> None:
     """Lets the event loop turn until ``condition`` holds; pytest's time limit ends one that never does."""
     while not condition():  # noqa: ASYNC110 - the condition belongs to code that knows of no test
         await asyncio.sleep(0)
+
+
+def alert(**changes: Any) -> Alert:
+    """An alert that fires on an ordinary product."""
+    fields: dict[str, Any] = {
+        "id": "a1",
+        "sequence": 1,
+        "state": "firing",
+        "rule": "negative_share",
+        "severity": "warning",
+        "product_id": "B001",
+        "channel": "reviews",
+        "at": "2024-01-17T10:00:00.000Z",
+        "onset": "2024-01-17T09:00:00.000Z",
+        "events": 40,
+        "negatives": 20,
+        "current_share": 0.5,
+        "current_interval": (0.35, 0.65),
+        "baseline_share": 0.1,
+        "baseline_interval": (0.08, 0.12),
+        "baseline_events": 400.0,
+        "false_alarm_run_length": 1e6,
+        "distinct_authors": 19,
+        "quotes": [
+            Quote(event_id="1", text="Broken.", p_negative=0.99, event_time="2024-01-17T09:30:00.000Z")
+        ],
+        "peak_share": 0.6,
+        "duration_s": 3600.0,
+        "model_version": "en-1",
+    }
+    return Alert(**fields | changes)

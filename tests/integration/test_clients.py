@@ -19,6 +19,7 @@ from stream.redis_config import connect
 from stream.settings import load
 from stream.store.layout import Layout
 from stream.topics import ensure
+from tests.builders import alert
 
 if TYPE_CHECKING:
     from stream.settings import Settings
@@ -38,30 +39,13 @@ def review(n: int, product_id: str = "B001", **own: Any) -> dict[str, Any]:
     return {"event_id": str(n), "product_id": product_id, "text": f"review {n}", "event_time": 1.6e9, **own}
 
 
-def alert(id_: str, sequence: int) -> Alert:
-    return Alert(
+def transition(id_: str, sequence: int) -> Alert:
+    return alert(
         id=id_,
         sequence=sequence,
         state="firing" if sequence == 1 else "resolved",
-        rule="negative_share",
-        severity="warning",
-        product_id="B001",
-        channel="reviews",
         at=f"2024-01-17T10:00:0{sequence}.000Z",
-        onset="2024-01-17T09:00:00.000Z",
-        events=40,
-        negatives=20,
-        current_share=0.5,
-        current_interval=(0.35, 0.65),
-        baseline_share=0.1,
-        baseline_interval=(0.08, 0.12),
-        baseline_events=400.0,
-        false_alarm_run_length=1e6,
-        distinct_authors=19,
         quotes=[],
-        peak_share=0.6,
-        duration_s=3600.0,
-        model_version="en-1",
     )
 
 
@@ -220,24 +204,33 @@ async def test_no_redis_is_a_sentence_without_the_password(settings: Settings) -
 
 
 def test_repeats_and_what_is_no_alert_are_left_out(topics: Settings) -> None:
-    publish(topics, alert("a", 1), alert("a", 1), b"{}", None, alert("a", 2), alert("a", 1), alert("b", 1))
+    publish(
+        topics,
+        transition("a", 1),
+        transition("a", 1),
+        b"{}",
+        None,
+        transition("a", 2),
+        transition("a", 1),
+        transition("b", 1),
+    )
     with AlertSubscriber(topics, from_beginning=True) as alerts:
         assert [(each.id, each.sequence) for each in alerts.available()] == [("a", 1), ("a", 2), ("b", 1)]
-        publish(topics, alert("b", 1), alert("b", 2))
+        publish(topics, transition("b", 1), transition("b", 2))
         assert [(each.id, each.sequence) for each in alerts.available()] == [("b", 2)]
 
 
 def test_a_new_subscriber_starts_with_the_next_alert(topics: Settings) -> None:
-    publish(topics, alert("a", 1))
+    publish(topics, transition("a", 1))
     with AlertSubscriber(topics) as alerts:
-        publish(topics, alert("b", 1))
+        publish(topics, transition("b", 1))
         assert [each.id for each in alerts.available()] == ["b"]
 
 
 def test_following_ends_when_stopped(topics: Settings) -> None:
     received = []
     with AlertSubscriber(topics) as alerts:
-        publisher = threading.Thread(target=publish, args=(topics, alert("a", 1), alert("a", 2)))
+        publisher = threading.Thread(target=publish, args=(topics, transition("a", 1), transition("a", 2)))
         publisher.start()
         for each in alerts:
             received.append((each.id, each.sequence))
@@ -248,7 +241,7 @@ def test_following_ends_when_stopped(topics: Settings) -> None:
 
 
 def test_a_group_goes_on_where_it_was_and_repeats_what_was_not_finished(topics: Settings) -> None:
-    publish(topics, *(alert(id_, 1) for id_ in "abcd"))
+    publish(topics, *(transition(id_, 1) for id_ in "abcd"))
     with AlertSubscriber(topics, from_beginning=True, group="pager") as alerts:
         for each in alerts.available():
             if each.id == "b":
@@ -275,11 +268,11 @@ def test_a_missing_topic_or_broker_is_a_sentence(settings: Settings) -> None:
 
 
 def test_what_comes_while_reading_is_left_for_the_next(topics: Settings) -> None:
-    publish(topics, *(alert(f"a{n}", 1) for n in range(5)))
+    publish(topics, *(transition(f"a{n}", 1) for n in range(5)))
     with AlertSubscriber(topics, from_beginning=True) as alerts:
         first = alerts.available()
         got = [next(first).id]
-        publish(topics, alert("late", 1))
+        publish(topics, transition("late", 1))
         got += [each.id for each in first]
         assert got == [f"a{n}" for n in range(5)]
         assert [each.id for each in alerts.available()] == ["late"]

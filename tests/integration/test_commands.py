@@ -24,6 +24,7 @@ from stream.redis_config import connect
 from stream.settings import dead_letter_topic
 from stream.store.layout import Layout
 from stream.topics import ensure
+from tests.builders import alert
 
 if TYPE_CHECKING:
     from stream.settings import Settings
@@ -201,30 +202,14 @@ def test_top_prints_the_leaders(counted: Settings) -> None:
 # ---- alerts
 
 
-def alert(id_: str, sequence: int, text: str = "It died.") -> Alert:
-    return Alert(
+def transition(id_: str, sequence: int, text: str = "It died.") -> Alert:
+    return alert(
         id=id_,
         sequence=sequence,
         state="firing" if sequence == 1 else "resolved",
-        rule="negative_share",
-        severity="warning",
         product_id="B2",
-        channel="reviews",
         at=f"2024-01-17T10:00:0{sequence}.000Z",
-        onset="2024-01-17T09:00:00.000Z",
-        events=40,
-        negatives=20,
-        current_share=0.5,
-        current_interval=(0.35, 0.65),
-        baseline_share=0.1,
-        baseline_interval=(0.08, 0.12),
-        baseline_events=400.0,
-        false_alarm_run_length=1e6,
-        distinct_authors=19,
         quotes=[Quote(event_id="1", text=text, p_negative=0.99, event_time="2024-01-17T09:30:00.000Z")],
-        peak_share=0.6,
-        duration_s=3600.0,
-        model_version="en-1",
     )
 
 
@@ -235,7 +220,7 @@ def publish(settings: Settings, *alerts: Alert) -> None:
 
 
 def test_alerts_prints_the_present_state_or_every_transition(topics: Settings) -> None:
-    publish(topics, alert("a", 1), alert("a", 2), alert("b", 1, HOSTILE), alert("a", 1))
+    publish(topics, transition("a", 1), transition("a", 2), transition("b", 1, HOSTILE), transition("a", 1))
     assert [(each["id"], each["state"]) for each in printed("alerts")] == [("b", "firing"), ("a", "resolved")]
     every = [(each["id"], each["sequence"]) for each in printed("alerts", "--from-beginning")]
     assert every == [("a", 1), ("a", 2), ("b", 1)]
@@ -243,12 +228,12 @@ def test_alerts_prints_the_present_state_or_every_transition(topics: Settings) -
 
 
 def test_following_prints_alerts_as_they_come_and_ends_well_on_a_signal(topics: Settings) -> None:
-    publish(topics, alert("old", 1))
+    publish(topics, transition("old", 1))
     command = [sys.executable, "-m", "stream.cli.main", "alerts", "--follow", "--from-beginning", "--json"]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as following:
         assert following.stdout
         assert json.loads(following.stdout.readline())["id"] == "old"
-        publish(topics, alert("new", 1))
+        publish(topics, transition("new", 1))
         assert json.loads(following.stdout.readline())["id"] == "new"
         following.send_signal(signal.SIGTERM)
         assert following.wait(20) == 0

@@ -20,8 +20,9 @@ from stream.client.alerts import LatestSequences
 from stream.client.producer import _RememberingPartitioner, encode_event
 from stream.client.validation import check
 from stream.core.decode import Limits
-from stream.core.events import Alert, Quote, Review
+from stream.core.events import Quote, Review
 from stream.errors import EventError
+from tests.builders import alert
 
 NOW_MS = 1_700_000_000_000
 
@@ -29,9 +30,9 @@ NOW_MS = 1_700_000_000_000
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 5))))
 def test_each_transition_is_news_once_and_only_in_order(transitions: list[tuple[str, int]]) -> None:
     seen = LatestSequences()
-    news = [(alert, number) for alert, number in transitions if seen.advance(alert, number)]
-    for alert in "abc":
-        numbers = [number for each, number in news if each == alert]
+    news = [(name, number) for name, number in transitions if seen.advance(name, number)]
+    for name in "abc":
+        numbers = [number for each, number in news if each == name]
         assert numbers == sorted(set(numbers))
         delivered = [number for each, number in transitions if each == alert]
         assert numbers[-1:] == ([max(delivered)] if delivered else [])
@@ -39,8 +40,8 @@ def test_each_transition_is_news_once_and_only_in_order(transitions: list[tuple[
 
 def test_sequences_remember_a_bounded_number_of_alerts() -> None:
     seen = LatestSequences(remembered=2)
-    for alert in ("a", "b", "c"):
-        assert seen.advance(alert, 1)
+    for name in ("a", "b", "c"):
+        assert seen.advance(name, 1)
     assert not seen.advance("c", 1)
     assert seen.advance("a", 1)  # the oldest was forgotten: a repeat of it is told again, not lost
 
@@ -87,33 +88,14 @@ def test_a_terminal_is_shown_nothing_it_might_obey(text: str) -> None:
 
 
 def test_an_alert_block_cannot_be_forged_by_its_quotes() -> None:
-    alert = Alert(
-        id="a1",
-        sequence=1,
-        state="firing",
-        rule="negative_share",
+    forged = alert(
         severity="critical",
         product_id="B1[red]\x1b[2J",
-        channel="reviews",
-        at="2024-01-17T10:00:00.000Z",
-        onset="2024-01-17T09:00:00.000Z",
-        events=40,
-        negatives=20,
-        current_share=0.5,
-        current_interval=(0.35, 0.65),
-        baseline_share=0.1,
-        baseline_interval=(0.08, 0.12),
-        baseline_events=400.0,
-        false_alarm_run_length=1e6,
-        distinct_authors=19,
         quotes=[
             Quote(event_id="1", text="bad\nRESOLVED B1 \u202eevil\x9b1m", p_negative=0.99, event_time="")
         ],
-        peak_share=0.6,
-        duration_s=3600.0,
-        model_version="en-1",
     )
-    plain = block(alert).plain
+    plain = block(forged).plain
     assert plain.splitlines()[0] == "FIRING B1[red]\\x1b[2J (reviews)  critical, negative_share"
     assert "20 of 40 negative: 50% (35% to 65%), usually 10% (8% to 12%)" in plain
     assert "since 2024-01-17T09:00:00.000Z (1 h 0 min)" in plain

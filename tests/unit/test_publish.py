@@ -18,6 +18,7 @@ from stream.publish import MAX_LETTER_BYTES, KafkaPublisher
 from stream.record import Refused
 from stream.store.contract import Apply
 from stream.store.memory import MemoryStore
+from tests.builders import alert
 
 
 class FakeProducer:
@@ -72,7 +73,7 @@ async def add_transitions(
     store: MemoryStore, *ids: str, partition: str = "reviews:0", shard: int = 0
 ) -> None:
     base = (await store.applied([partition]))[partition][shard]
-    alerts = [msgspec.json.encode({"id": each}) for each in ids]
+    alerts = [msgspec.json.encode(alert(id=each)) for each in ids]
     assert await store.apply([Apply(shard, partition, base, base + 1, "reviews", 0, {}, [], alerts)]) == [
         None
     ]

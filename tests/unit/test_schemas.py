@@ -8,36 +8,14 @@ import jsonschema
 import msgspec
 import pytest
 
-from stream.core.events import Alert, Chat, Quote, Review, Score
+from stream.core.events import Chat, Review, Score
 from stream.schemas import FOLDER, written
+from tests.builders import alert
 
 REVIEW = {"event_id": "1", "product_id": "B001", "text": "Broken.", "event_time": "2024-01-17T10:00:00Z"}
 CHAT = REVIEW | {"conversation_id": "77", "role": "customer"}
 
-ALERT = Alert(
-    id="a1",
-    sequence=1,
-    state="firing",
-    rule="negative_share",
-    severity="warning",
-    product_id="B001",
-    channel="reviews",
-    at="2024-01-17T10:00:00.000Z",
-    onset="2024-01-17T09:00:00.000Z",
-    events=40,
-    negatives=20,
-    current_share=0.5,
-    current_interval=(0.35, 0.65),
-    baseline_share=0.1,
-    baseline_interval=(0.08, 0.12),
-    baseline_events=400.0,
-    false_alarm_run_length=1e6,
-    distinct_authors=19,
-    quotes=[Quote(event_id="1", text="Broken.", p_negative=0.99, event_time="2024-01-17T09:30:00.000Z")],
-    peak_share=0.6,
-    duration_s=3600.0,
-    model_version="en-1",
-)
+ALERT = alert()
 
 SCORE = Score(
     event_id="1",
