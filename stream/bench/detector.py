@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -92,7 +93,10 @@ def cost_us(observations_a_call: int, calls: int = 20_000) -> float:
     rng = np.random.default_rng(7)
     detector = SpikeDetector(rule(1e6), "bench")
     told = [
-        [each._replace(author_id=f"a{call}") for each in drawn(rng, 0.12, observations_a_call)]
+        [
+            msgspec.structs.replace(each, author_id=f"a{call}")
+            for each in drawn(rng, 0.12, observations_a_call)
+        ]
         for call in range(calls)
     ]
     best = float("inf")

@@ -34,7 +34,7 @@ def test_each_transition_is_news_once_and_only_in_order(transitions: list[tuple[
     for name in "abc":
         numbers = [number for each, number in news if each == name]
         assert numbers == sorted(set(numbers))
-        delivered = [number for each, number in transitions if each == alert]
+        delivered = [number for each, number in transitions if each == name]
         assert numbers[-1:] == ([max(delivered)] if delivered else [])
 
 
