@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from models.calibrate import fit_temperature, negative_log_likelihood
 from models.checkpoint import save_checkpoint
 from models.network import ReviewClassifier
 
@@ -195,10 +196,13 @@ def _rate(step: int, steps: int, warm_up: float) -> float:
 
 
 def _judge(logits: NDArray[np.float32], held_out: Sequence[Sample]) -> tuple[float, float]:
-    targets = np.array([sample.target for sample in held_out])
-    margin = (logits[:, 1] - logits[:, 0]).astype(np.float64)
-    loss = np.logaddexp(0, margin) - targets * margin
-    return float(loss.mean()), float(((margin > 0) == (targets > 0.5)).mean())
+    """Loss at the temperature that calibration will choose, and accuracy.
+
+    Without the temperature, an epoch would be judged by how sure it is, which calibration undoes.
+    """
+    positive = np.array([sample.target > 0.5 for sample in held_out])
+    loss = negative_log_likelihood(logits, positive, fit_temperature(logits, positive))
+    return loss, float(((logits[:, 1] > logits[:, 0]) == positive).mean())
 
 
 def _save_state(

@@ -43,12 +43,16 @@ CAVEATS = (
         "Trained on sentences about electronics and household goods: sentiment about a story's plot (a sad "
         "but good book) is mistaken for the reviewer's own."
     ),
+    (
+        "Products whose purpose is to kill or remove something: 'killed all of the aphids' reads as a "
+        "complaint; see amazon_pesticide above."
+    ),
     "Sarcasm, and praise of another product, are taken at their word.",
     "Mixed reviews go to the side with more words; only the first tokens of a long one are read.",
     "Languages other than English are spelled in single characters; their scores mean nothing.",
     (
         "Probabilities are calibrated on sentences of the training sets' kind; on whole reviews they are off "
-        "by the calibration error (ece) above."
+        "by the calibration error (ece) above, and the neutral band takes more of them."
     ),
 )
 

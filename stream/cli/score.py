@@ -145,7 +145,9 @@ def _print_table(texts: list[str], rows: list[dict[str, Any]]) -> None:
     colours = {"negative": "red", "neutral": "yellow", "positive": "green"}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("label", "sentiment", "negative", "neutral", "positive"):
-        table.add_column(heading, justify="left" if heading == "label" else "right", min_width=len(heading))
+        table.add_column(
+            heading, justify="left" if heading == "label" else "right", min_width=max(len(heading), 8)
+        )
     table.add_column("text", overflow="ellipsis", no_wrap=True)
     for text, row in zip(texts, rows, strict=True):
         shares = [f"{p:.3f}" for p in row["probabilities"].values()]
