@@ -1,8 +1,9 @@
 """Runs of records in, one atomic step per window out: decode, score, record, publish.
 
 Rules:
-- A *window* is what waits when the first stage is free, up to ``window_events``. An idle pipeline therefore
-  scores at once, a busy one fills its windows: the linger is exactly as long as the stage ahead takes.
+- A *window* is what waits when the first stage is free, up to ``window_events`` and to what the model scores
+  in ``WINDOW_S``. An idle pipeline therefore scores at once, a busy one fills its windows: the linger is
+  exactly as long as the stage ahead takes.
 - Three stages, each on a thread of its own, overlap: while one window is recorded the next is scored and
   the one after is decoded and tokenised. Each stage takes windows in order, so every partition is applied in
   offset order.
@@ -45,6 +46,12 @@ if TYPE_CHECKING:
     from stream.transport import Run
 
 log = structlog.get_logger("pipeline")
+
+WINDOW_S = 0.5
+"""A window takes the model about so long at most: a slow model's windows stay short enough to drain, and to
+be read again after a crash."""
+LEAST_WINDOW = 256
+"""Events a window may always hold: enough for sorting by length to pay (useful-token share 0.9)."""
 
 
 class Publisher(Protocol):
@@ -143,6 +150,7 @@ class Pipeline:
         self._space = asyncio.Event()
         self._to_score: asyncio.Queue[Window] = asyncio.Queue(maxsize=1)
         self._to_record: asyncio.Queue[Window] = asyncio.Queue(maxsize=1)
+        self._window_room = min(LEAST_WINDOW, settings.window_events)
         self._windows_in_flight = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
@@ -159,6 +167,12 @@ class Pipeline:
             await self._space.wait()
         if self._draining:
             return  # nothing is lost: the store's offset is where the next owner begins
+        try:
+            if not self._lanes.take(run):
+                return
+        except RunMissing as missing:
+            self._start_rewind(run.tp, str(missing))
+            return
         self._inbox.append(run)
         self._waiting_records += len(run.records)
         self._quiet.clear()
@@ -204,16 +218,19 @@ class Pipeline:
 
     def _take_window(self) -> list[Run]:
         runs = []
-        records = 0
-        while self._inbox and records < self._settings.window_events:
+        room = self._window_room
+        while self._inbox and room:
             run = self._inbox.popleft()
             self._waiting_records -= len(run.records)
-            try:
-                if self._lanes.take(run):
-                    runs.append(run)
-                    records += len(run.records)
-            except RunMissing as missing:
-                self._start_rewind(run.tp, str(missing))
+            if not self._lanes.is_current(run.tp, run.epoch):
+                continue
+            if len(run.records) > room:
+                rest = run._replace(records=run.records[room:])
+                self._inbox.appendleft(rest)
+                self._waiting_records += len(rest.records)
+                run = run._replace(records=run.records[:room])
+            runs.append(run)
+            room -= len(run.records)
         if not self._inbox:
             self._arrived.clear()
         self._space.set()
@@ -249,8 +266,11 @@ class Pipeline:
         window.scored = isolate.score(
             self._scorer, window.texts, window.encoded, token_budget=self._settings.token_budget
         )
+        elapsed_s = time.perf_counter() - started
         window.encoded = None
-        window.timing = Timing(scored_at_ms, (time.perf_counter() - started) * 1000)
+        window.timing = Timing(scored_at_ms, elapsed_s * 1000)
+        affordable = round(len(window.texts) / elapsed_s * WINDOW_S)
+        self._window_room = min(max(affordable, LEAST_WINDOW), self._settings.window_events)
 
     # Stage 3: judge and record.
 
