@@ -91,7 +91,7 @@ class Incident(NamedTuple):
         """The incident of a shop that is open for ``duration_s``.
 
         >>> Incident.of(100.0)
-        Incident(starts_s=20.0, ends_s=50.0)
+        Incident(starts_s=20.0, ends_s=45.0)
         """
         return cls(duration_s * INCIDENT_STARTS, duration_s * INCIDENT_ENDS)
 
