@@ -225,9 +225,7 @@ class _Fresh:
     skipped: int
 
     @classmethod
-    def of(
-        cls, part: Part, scored: Scored, applied: Sequence[int], shard: Callable[[str], int]
-    ) -> _Fresh:
+    def of(cls, part: Part, scored: Scored, applied: Sequence[int], shard: Callable[[str], int]) -> _Fresh:
         decoded, rows = part.decoded, part.rows
         events = decoded.events
         probabilities, labels = scored.probabilities[rows], scored.labels[rows]
