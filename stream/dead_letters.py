@@ -5,7 +5,7 @@ Rules:
   made anew starts its offsets over. The worker publishes letters at least once; repeats are one letter here.
 - Redriving sends the bytes and key as they were received, with a header ``redriven_from``, to the topic they
   came from. The event passes the worker like any other: fixed, it is counted; still bad, it becomes a new
-  letter of its own.
+  letter of its own. A letter that was cut, because the record was too large for one, stays where it is.
 - Which letters went is remembered in Redis, so that none goes twice. A letter is remembered when Kafka has
   acknowledged it: a redrive that is killed between the two (at most ``LETTERS_A_STEP`` letters) sends those
   again next time, and their events count twice. The other order would lose them.
@@ -50,6 +50,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 3339."""
     key: bytes | None
     value: bytes | None
+    is_cut: bool = False
+    """The record was too large for a letter, and only its beginning is here: it cannot be redriven."""
 
     @property
     def identity(self) -> str:
@@ -186,6 +188,7 @@ def from_record(record: Any, topic: str) -> DeadLetter:
         failed_at=headers.get("failed_at", ""),
         key=record.key,
         value=record.value,
+        is_cut="cut_from" in headers,
     )
 
 

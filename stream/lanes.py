@@ -166,4 +166,6 @@ class Lanes:
     def committed(self, offsets: Mapping[TP, int]) -> None:
         """The group was told of these next offsets."""
         for tp, offset in offsets.items():
-            self._lanes[tp].committed = offset - 1
+            lane = self._lanes[tp]
+            # A lane that was opened anew meanwhile may be behind: it says so again.
+            lane.committed = min(offset - 1, min(lane.applied, default=NOTHING_APPLIED))

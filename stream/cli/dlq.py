@@ -32,7 +32,8 @@ def list_letters(
     """Lists the dead letters that wait, that is, were not redriven.
 
     With `--json`, a line a letter: `{"topic", "partition", "offset", "stage", "reason", "failed_at", "key",
-    "value"}`; key and value are base64 of the bytes as received, or null.
+    "value", "is_cut"}`; key and value are base64 of the bytes as received, or null; is_cut says that the
+    record was too large, and only its beginning is kept.
     """
     from itertools import islice
 
@@ -73,7 +74,8 @@ def redrive_letters(
     """Sends the dead letters that wait to where they came from, bytes and key as they were.
 
     Do it after a fix: what is still bad becomes a dead letter again. None is redriven twice: which went is
-    remembered in Redis. (When a redrive is killed, up to 100 letters may go again at the next.)
+    remembered in Redis. (When a redrive is killed, up to 100 letters may go again at the next.) Records that
+    were too large for a whole letter stay.
     """
     from stream.cli.terminal import event_progress, print_json
     from stream.client import EventProducer
@@ -84,12 +86,12 @@ def redrive_letters(
     settings = load()
     with connect(settings) as client:
         redriven = Redriven(settings, client)
-        count = sum(1 for _ in _waiting(settings, redriven, topic, stage))
+        count = sum(1 for _ in _whole(settings, redriven, topic, stage))
         sent = 0
         if count and (yes or typer.confirm(f"Send {count:,} dead letters again?", err=True)):
             with EventProducer(settings) as producer, event_progress("redrive", count) as advance:
                 sent = redrive(
-                    _waiting(settings, redriven, topic, stage),
+                    _whole(settings, redriven, topic, stage),
                     producer,
                     redriven,
                     on_step=lambda done: advance(done, done),
@@ -108,6 +110,12 @@ def _waiting(
     topics = [settings.topics[topic]] if topic else list(settings.topics.values())
     letters = read_letters(settings, topics)
     return waiting((each for each in letters if stage in (None, each.stage)), redriven)
+
+
+def _whole(
+    settings: Settings, redriven: Redriven, topic: Channel | None, stage: str | None
+) -> Iterator[DeadLetter]:
+    return (letter for letter in _waiting(settings, redriven, topic, stage) if not letter.is_cut)
 
 
 def _print_letter(out: Console, letter: DeadLetter) -> None:

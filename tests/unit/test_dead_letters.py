@@ -131,3 +131,8 @@ def test_only_acknowledged_letters_are_remembered() -> None:
     assert [each.offset for each in waiting(letters, memory)] == list(
         range(LETTERS_A_STEP, 2 * LETTERS_A_STEP)
     )
+
+
+def test_a_letter_that_was_cut_says_so() -> None:
+    assert from_record(record(12, cut_from="2000000"), "reviews").is_cut
+    assert not letter(12).is_cut

@@ -183,6 +183,14 @@ def test_what_is_applied_is_committed_once() -> None:
     assert lanes.committable() == {REVIEWS: 9}
 
 
+def test_a_commit_that_crosses_a_fresh_start_is_not_believed() -> None:
+    lanes = opened(6)
+    lanes[REVIEWS].applied[0] = 2  # the log was another one and is counted from its start
+    lanes.committed({REVIEWS: 7})
+    lanes[REVIEWS].applied[0] = 3
+    assert lanes.committable() == {REVIEWS: 4}
+
+
 def test_the_shard_that_is_behind_decides_what_is_committed() -> None:
     assert opened(6, 3, shards=2).committable() == {REVIEWS: 4}
 
