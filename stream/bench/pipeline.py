@@ -45,6 +45,7 @@ POLL_S = 0.005
 FAUST_SHARE = 4
 """Plain Faust reads a quarter of the events: its rate is flat, and it is that much slower."""
 LATENCY_S = 10.0
+WARM_UP_EVENTS = 2000
 PROBES_PER_S = 20
 LONGEST_S = 300.0
 TEXT = (
@@ -162,14 +163,15 @@ async def _fill(settings: Settings, events: int, products: int) -> None:
 
 
 @contextlib.contextmanager
-def running_worker(settings: Settings, *, fresh: bool = True) -> Iterator[tuple[int, redis.Redis, Layout]]:
+def running_worker(settings: Settings) -> Iterator[tuple[int, redis.Redis, Layout]]:
     """A worker process with the constant scorer; yields its pid, a client, and the names of its keys."""
-    namespace = f"bench-{uuid4().hex[:8]}" if fresh else settings.namespace
+    namespace = f"bench-{uuid4().hex[:8]}"
     environment = os.environ | {
         "REVIEWPULSE_KAFKA": settings.kafka,
         "REVIEWPULSE_REDIS": settings.redis,
         "REVIEWPULSE_NAMESPACE": namespace,
         "REVIEWPULSE_GROUP": namespace,
+        "REVIEWPULSE_TOPIC_REVIEWS": settings.topic_reviews,
         "REVIEWPULSE_SESSION_TIMEOUT_S": str(settings.session_timeout_s),
         "REVIEWPULSE_LOG_LEVEL": "warning",
     }
@@ -238,11 +240,11 @@ def _time_reader(kind: str, settings: Settings, events: int) -> dict[str, float]
 
 def _time_latency(settings: Settings, events_per_s: float, products: int) -> list[float]:
     """Milliseconds from acknowledged to visible, of probes among a steady load."""
+    settings = settings.model_copy(update={"topic_reviews": "reviews-latency"})  # with nothing in it
+    ensure(settings)
     with running_worker(settings) as (_, client, layout):
-        backlog = wait_until(lambda: counted(client, layout))
-        while (now := counted(client, layout)) > backlog or now == 0:  # the topic's old records first
-            backlog = now
-            time.sleep(0.5)
+        asyncio.run(_fill(settings, WARM_UP_EVENTS, products))
+        wait_until(lambda: counted(client, layout) >= WARM_UP_EVENTS)
         return asyncio.run(_probe(settings, layout, events_per_s, products))
 
 
