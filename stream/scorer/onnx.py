@@ -8,8 +8,9 @@ Rules:
   and falls back, and lists CUDA as available where its libraries cannot be loaded.
 - Probabilities are calibrated: logits over the bundle's temperature, then a softmax in float32.
 
-Why these session options (measured: docs/decisions/0005-model-bundle.md):
-- Spinning threads are slower and make the event loop lag on small machines: off.
+Why these session options:
+- Spinning threads make the event loop lag on small machines, and were slower in quiet runs there: off. (Under
+  contention single runs pointed either way.)
 - Memory patterns are cached per input shape, and batches come in hundreds of shapes: off. The arena stays on.
 """
 
