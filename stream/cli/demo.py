@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from stream.demo.view import Screen
 
-SEED = 7
+SEED = 11
 
 
 def demo(
