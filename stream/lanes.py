@@ -36,8 +36,11 @@ class RunMissing(Exception):  # noqa: N818
     """A run was lost between the fetch and the pipeline; the lane must be rewound."""
 
 
-MAX_CACHED_STATES = 50_000
-"""Detector states a lane remembers (some 150 bytes each); those pushed out are read from the store again."""
+MAX_STATES = 50_000
+"""Detector states a lane remembers (some 150 bytes each); those pushed out are read from the store again.
+
+More than the products of all windows between judge and store (three of at most 16,384 events): their states
+are not in the store yet."""
 
 
 @dataclass
@@ -50,9 +53,11 @@ class Lane:
     next_number: int = 0
     closed: bool = False
     applied: list[int] = field(default_factory=list)
-    """Highest applied offset by shard."""
+    """Highest offset the store has confirmed, by shard."""
+    judged: list[int] = field(default_factory=list)
+    """Highest judged offset by shard: what the next step builds on."""
     states: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
-    """Detector state of products seen, as the store has it."""
+    """Detector states as of ``judged``, the latest last."""
     committed: int = NOTHING_APPLIED
     """Highest offset the group was told of."""
 
@@ -61,10 +66,12 @@ class Lane:
         """``topic:number``, as the store knows it."""
         return partition_name(self.tp)
 
-    def remember(self, product_id: str, state: bytes) -> None:
-        """Keeps the detector state that the store has confirmed."""
-        self.states[product_id] = state
-        if len(self.states) > MAX_CACHED_STATES:
+    def remember(self, states: Mapping[str, bytes]) -> None:
+        """Keeps new detector states for the next window."""
+        for product_id, state in states.items():
+            self.states[product_id] = state
+            self.states.move_to_end(product_id)
+        while len(self.states) > MAX_STATES:
             self.states.popitem(last=False)
 
 
@@ -125,7 +132,13 @@ class Lanes:
         log.info("reading from what Redis holds", partitions=sorted(map(partition_name, positions)))
         for tp, position in positions.items():
             epoch = self._lanes[tp].epoch + 1 if tp in self._lanes else 1
-            self._lanes[tp] = Lane(tp, self._channels[tp.topic], epoch, applied=list(position.applied))
+            self._lanes[tp] = Lane(
+                tp,
+                self._channels[tp.topic],
+                epoch,
+                applied=list(position.applied),
+                judged=list(position.applied),
+            )
             log.debug("reading", partition=partition_name(tp), offset=position.offset)
         return {tp: self._lanes[tp].epoch for tp in positions}
 

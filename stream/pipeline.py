@@ -1,12 +1,14 @@
-"""Runs of records in, one atomic step per window out: decode, score, record, publish.
+"""Runs of records in, one atomic step per window out: decode, score, judge, apply.
 
 Rules:
 - A *window* is what waits when the first stage is free, up to ``window_events`` and to what the model scores
   in ``WINDOW_S``. An idle pipeline therefore scores at once, a busy one fills its windows: the linger is
   exactly as long as the stage ahead takes.
-- Three stages, each on a thread of its own, overlap: while one window is recorded the next is scored and
-  the one after is decoded and tokenised. Each stage takes windows in order, so every partition is applied in
-  offset order.
+- Four stages overlap: while Redis applies one window, the next is judged, the one after scored, the one after
+  that decoded and tokenised; the last three on a thread each. Each stage takes windows in order, so every
+  partition is applied in offset order.
+- A window is judged on what the one before it will have stored. Should that be refused, the lane is closed
+  and both are dropped; the fence would refuse the second in any case, for its base is not stored.
 - Everything is bounded: a full inbox makes ``put`` wait, which fills Faust's buffer, which stops the fetch.
 - What is stale (its lane was revoked or rewound) is dropped before the store sees it; what slips through is
   fenced there.
@@ -149,7 +151,8 @@ class Pipeline:
         self._arrived = asyncio.Event()
         self._space = asyncio.Event()
         self._to_score: asyncio.Queue[Window] = asyncio.Queue(maxsize=1)
-        self._to_record: asyncio.Queue[Window] = asyncio.Queue(maxsize=1)
+        self._to_judge: asyncio.Queue[Window] = asyncio.Queue(maxsize=1)
+        self._to_apply: asyncio.Queue[list[Judged]] = asyncio.Queue(maxsize=1)
         self._window_room = min(LEAST_WINDOW, settings.window_events)
         self._windows_in_flight = 0
         self._quiet = asyncio.Event()
@@ -157,7 +160,7 @@ class Pipeline:
         self._draining = False
         self._rewinding: set[asyncio.Task[None]] = set()
         self._threads = {
-            stage: ThreadPoolExecutor(1, thread_name_prefix=stage) for stage in ("decode", "score", "record")
+            stage: ThreadPoolExecutor(1, thread_name_prefix=stage) for stage in ("decode", "score", "judge")
         }
 
     async def put(self, run: Run) -> None:
@@ -184,7 +187,8 @@ class Pipeline:
             async with asyncio.TaskGroup() as stages:
                 stages.create_task(self._decode_stage(), name="decode")
                 stages.create_task(self._score_stage(), name="score")
-                stages.create_task(self._record_stage(), name="record")
+                stages.create_task(self._judge_stage(), name="judge")
+                stages.create_task(self._apply_stage(), name="apply")
         except* Exception as errors:  # noqa: BLE001 - it is raised again
             raise errors.exceptions[0] from None  # one stage failed; that it was in a group helps nobody
         finally:
@@ -258,7 +262,7 @@ class Pipeline:
         while True:
             window = await self._to_score.get()
             await retry(lambda window=window: self._in_thread("score", self._score, window), "score")  # type: ignore[misc]
-            await self._to_record.put(window)
+            await self._to_judge.put(window)
 
     def _score(self, window: Window) -> None:
         scored_at_ms = time.time() * 1000
@@ -272,43 +276,29 @@ class Pipeline:
         affordable = round(len(window.texts) / elapsed_s * WINDOW_S)
         self._window_room = min(max(affordable, LEAST_WINDOW), self._settings.window_events)
 
-    # Stage 3: judge and record.
+    # Stage 3: judge.
 
-    async def _record_stage(self) -> None:
+    async def _judge_stage(self) -> None:
         while True:
-            window = await self._to_record.get()
-            await self._record(window)
-            self._windows_in_flight -= 1
-            self.progress.windows += 1
-            self._note_quiet()
+            window = await self._to_judge.get()
+            # A part keeps the lane it was read for. While this waits, the partition may be rewound or given
+            # away and back; on the new lane's base the part would pass the fence with a gap before it.
+            parts = [
+                (part, self._lanes[part.tp])
+                for part in window.parts
+                if self._lanes.is_current(part.tp, part.epoch)
+            ]
+            await self._to_apply.put([await self._judge_part(window, part, lane) for part, lane in parts])
 
-    async def _record(self, window: Window) -> None:
-        # A part keeps the lane it was read for. While this waits, the partition may be rewound or given away
-        # and back; on the new lane's base the part would pass the fence with a gap before it.
-        parts = [
-            (part, self._lanes[part.tp])
-            for part in window.parts
-            if self._lanes.is_current(part.tp, part.epoch)
-        ]
-        judged: list[Judged] = []
-        for part, lane in parts:
-            states = await self._states(part, lane)
-            applied = tuple(lane.applied)
-            judged.append(
-                await self._in_thread(
-                    "record", self._judge.judge, part, window.scored, applied, states, window.timing
-                )
-            )
-        await self._publish_first(judged)
-        steps = [step for each in judged for step in each.steps]
-        if not steps:
-            return
-        results = await retry(lambda: self._store.apply(steps), "apply")
-        stored = dict(zip(((step.partition, step.shard) for step in steps), results, strict=True))
-        for each in judged:
-            self._settle(each, stored)
-        if any(step.transitions for step in steps):
-            self._publisher.alerts_waiting()
+    async def _judge_part(self, window: Window, part: Part, lane: Lane) -> Judged:
+        states = await self._states(part, lane)
+        judged: Judged = await self._in_thread(
+            "judge", self._judge.judge, part, window.scored, tuple(lane.judged), states, window.timing
+        )
+        for step in judged.steps:
+            lane.judged[step.shard] = step.last
+        lane.remember(judged.states)
+        return judged
 
     async def _states(self, part: Part, lane: Lane) -> dict[str, bytes | None]:
         """Detector states of the part's products: remembered ones, the others from the store."""
@@ -324,6 +314,30 @@ class Pipeline:
             found = await retry(lambda: self._store.states(part.channel, missing), "read detector states")
             states.update(zip(missing, found, strict=True))
         return states
+
+    # Stage 4: apply.
+
+    async def _apply_stage(self) -> None:
+        while True:
+            judged = await self._to_apply.get()
+            await self._apply(
+                [each for each in judged if self._lanes.is_current(each.part.tp, each.part.epoch)]
+            )
+            self._windows_in_flight -= 1
+            self.progress.windows += 1
+            self._note_quiet()
+
+    async def _apply(self, judged: Sequence[Judged]) -> None:
+        await self._publish_first(judged)
+        steps = [step for each in judged for step in each.steps]
+        if not steps:
+            return
+        results = await retry(lambda: self._store.apply(steps), "apply")
+        stored = dict(zip(((step.partition, step.shard) for step in steps), results, strict=True))
+        for each in judged:
+            self._settle(each, stored)
+        if any(step.transitions for step in steps):
+            self._publisher.alerts_waiting()
 
     async def _publish_first(self, judged: Iterable[Judged]) -> None:
         """What must be in Kafka before the step that counts it: a crash between repeats it, loses nothing."""
@@ -349,8 +363,6 @@ class Pipeline:
                 )
                 return
             lane.applied[step.shard] = step.last
-        for product_id, state in judged.states.items():
-            lane.remember(product_id, state)
         self._note_progress(judged)
 
     def _note_progress(self, judged: Judged) -> None:

@@ -206,9 +206,9 @@ def test_a_closed_lane_commits_nothing() -> None:
 
 
 def test_detector_states_are_remembered_up_to_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lanes_module, "MAX_CACHED_STATES", 2)
+    monkeypatch.setattr(lanes_module, "MAX_STATES", 2)
     lane = opened(-1)[REVIEWS]
     for product_id in ("a", "b", "a", "c"):
-        lane.remember(product_id, product_id.encode())
+        lane.remember({product_id: product_id.encode()})
     assert len(lane.states) == 2
     assert lane.states["c"] == b"c"
