@@ -75,7 +75,7 @@ class Publisher(Protocol):
 class PipelineSettings(NamedTuple):
     """What the pipeline can be told."""
 
-    window_events: int = 2048
+    window_events: int = 4096
     token_budget: int = 1024
     limits: Limits = Limits()
     late_after_ms: float = 3_600_000

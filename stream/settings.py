@@ -96,7 +96,7 @@ class Settings(BaseSettings):
         description="Most padded tokens in one micro-batch. 1,024 suits CPUs, 16,384 and more GPUs.",
     )
     window_events: int = Field(
-        2048, ge=1, le=16_384, description="Most events sorted, scored and recorded together."
+        4096, ge=1, le=16_384, description="Most events sorted, scored and recorded together."
     )
     max_event_bytes: int = Field(
         262_144, ge=1024, description="Largest record accepted; a larger one is a dead letter."
