@@ -44,7 +44,9 @@ if TYPE_CHECKING:
 POLL_S = 0.005
 FAUST_SHARE = 4
 """Plain Faust reads a quarter of the events: its rate is flat, and it is that much slower."""
-LATENCY_S = 10.0
+LATENCY_S = 12.0
+SETTLING_S = 2.0
+"""Of steady load before the first probe."""
 WARM_UP_EVENTS = 2000
 PROBES_PER_S = 20
 LONGEST_S = 300.0
@@ -273,7 +275,7 @@ async def _probe(settings: Settings, layout: Layout, events_per_s: float, produc
                     value = event_value(f"load-{sent}", name, time.time())
                     await producer.send(settings.topic_reviews, value, key=name.encode())
                     sent += 1
-                if probed < elapsed * PROBES_PER_S:
+                if probed < (elapsed - SETTLING_S) * PROBES_PER_S:
                     probed += 1
                     probes.create_task(probe(f"probe-{uuid4().hex}"))
                 await asyncio.sleep(1 / PROBES_PER_S)
