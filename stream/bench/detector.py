@@ -1,4 +1,4 @@
-"""Figures of the spike detector: ``python -m stream.bench.detector``.
+"""Figures of the spike detector: ``reviewpulse bench detector``.
 
 Rules:
 - Run lengths and delays with a known baseline are exact. The rest is drawn with a fixed seed and judged by
@@ -76,6 +76,19 @@ def delays(run: float, learned: int, risen: float, tries: int = 200) -> tuple[li
             events = _until_alert(detector, state, rng, 0.12)[1]
             to_resolve.append(3_000 if events is None else events)
     return to_fire, to_resolve, missed
+
+
+def missed_jumps(usual: float, learned: int, burst: int = 80, tries: int = 200) -> float:
+    """Share of jumps to 0.6, ``burst`` events long, that a young product's detector never fires on."""
+    rng = np.random.default_rng(7)
+    detector = SpikeDetector(rule(1e6), "bench")
+    missed = judged = 0
+    for _ in range(tries):
+        state, alerts = detector.judge("p", "reviews", None, drawn(rng, usual, learned))
+        if not alerts:
+            judged += 1
+            missed += _until_alert(detector, state, rng, 0.6, burst)[1] is None
+    return missed / judged
 
 
 def _until_alert(
@@ -161,9 +174,9 @@ def main() -> None:
         "missed of 200",
     )
     out.print(_table("Events to fire and to resolve, 0.12 learned", headings, learned_rows))
+    histories = (30, 60, 120, 200, 400)
+    jumps = [(usual, *(missed_jumps(usual, learned) for learned in histories)) for usual in (0.05, 0.12, 0.2)]
+    headings = ("usual share", *(f"after {learned}" for learned in histories))
+    out.print(_table("Jumps to 0.6 for 80 events that are missed, run length 1,000,000", headings, jumps))
     costs = [(size, cost_us(size)) for size in (1, 2, 5, 50)]
     out.print(_table("Cost of a call", ("observations", "us"), costs))
-
-
-if __name__ == "__main__":
-    main()

@@ -83,3 +83,14 @@ def memory(
     for name, number in report.bytes_by_key.items():
         console.print(f"  {name}: {number:.0f}")
     console.print(f"Encodings of the counters: {report.encodings}")
+
+
+@bench.command("detector")
+def detector() -> None:
+    """Run length, delay, misses and cost of the spike detector, exact or simulated with a fixed seed.
+
+    Takes some minutes.
+    """
+    from stream.bench.detector import main
+
+    main()
