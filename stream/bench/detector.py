@@ -176,7 +176,7 @@ def main() -> None:
     out.print(_table("Events to fire and to resolve, 0.12 learned", headings, learned_rows))
     histories = (30, 60, 120, 200, 400)
     jumps = [(usual, *(missed_jumps(usual, learned) for learned in histories)) for usual in (0.05, 0.12, 0.2)]
-    headings = ("usual share", *(f"after {learned}" for learned in histories))
-    out.print(_table("Jumps to 0.6 for 80 events that are missed, run length 1,000,000", headings, jumps))
+    after = ("usual share", *(f"after {learned}" for learned in histories))
+    out.print(_table("Jumps to 0.6 for 80 events that are missed, run length 1,000,000", after, jumps))
     costs = [(size, cost_us(size)) for size in (1, 2, 5, 50)]
     out.print(_table("Cost of a call", ("observations", "us"), costs))
