@@ -1,15 +1,18 @@
 """Reviewpulse: reviews and chats in through Kafka, live sentiment counters and alerts out.
 
-Read top to bottom, the rooms follow the flow:
+The rooms follow the flow:
 
-    core/       the rules, pure: decode, batch, tally, judge
-    scorer/     text to probabilities (ONNX)
-    store/      the one atomic step: counters, detector state, offsets, outbox (Redis)
-    transport   Kafka to Faust, a run of records at a time; sink-owned offsets
-    pipeline    decode -> batch -> score -> record -> publish, overlapped and in order
+    transport   Kafka to Faust, a run of records at a time; seeks to what the store holds
+    lanes       which run is next in each partition, and how far the store is
+    pipeline    four overlapping stages: decode, score, judge, apply
+    core/       the rules, pure: decode, batch, tally, buckets, spike
+    scorer/     text to probabilities (ONNX), from a verified bundle
+    record      a scored part to atomic steps
+    store/      the atomic step in Redis: counters, detector states, ledger, outbox, offset
+    publish     dead letters, scores, alerts
     worker      the Faust app that holds them together
     client/     what producers, readers and alert subscribers import
-    cli/        the `reviewpulse` command
+    cli/        the `reviewpulse` command; local, topics, ingest, replay, doctor, demo/ and bench/ behind it
 """
 
 __version__ = "0.1.0"

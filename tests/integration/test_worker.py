@@ -115,6 +115,25 @@ def test_a_worker_started_before_its_topics_begins_when_they_are_made(
     assert worker.stop() == 0
 
 
+def test_a_broker_that_comes_up_late_is_waited_for(
+    env: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    wait_until_ended: Callable[..., Any],
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("REVIEWPULSE_KAFKA", f"127.0.0.1:{port}")
+    worker = WorkerProcess(tmp_path / "worker.log", "--scorer", "constant")
+    worker.wait_for("connect to Kafka at")
+    with LocalServers(kafka_port=port):
+        ensure(load())
+        worker.wait_for("worker started")
+        send_reviews(50)
+        wait_until_ended(50)
+        assert worker.stop() == 0
+    assert worker.log.count("waiting for a dependency") == 1
+
+
 @pytest.mark.slow
 def test_redis_killed_and_restarted_loses_nothing_and_counts_nothing_twice(
     own_servers: LocalServers, worker: WorkerProcess, wait_until_ended: Callable[..., Any]
