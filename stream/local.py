@@ -45,6 +45,8 @@ FREE_PORTS = range(15_000, 32_000)
 """Below Linux' ephemeral ports (32,768 and up). A client that keeps trying a dead server on an ephemeral port
 may be given that very port as its own, connect to itself, and so keep the server from ever coming back."""
 
+LOCAL_SESSION_TIMEOUT_S = 6.0
+"""The shortest a worker may have: the local broker's joins take half of it, and 45 s look like a hang."""
 START_TIMEOUT_S = 20.0
 STOP_GRACE_S = 2.0
 """Valkey ends within milliseconds. The broker ignores SIGTERM while a client is connected, and keeps nothing

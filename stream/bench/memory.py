@@ -20,7 +20,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from stream.bench.pipeline import TEXT, counted, running_worker, wait_until
-from stream.local import LocalServers
+from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.redis_config import connect
 from stream.settings import load
 from stream.topics import ensure
@@ -70,7 +70,9 @@ def run(*, events: int, products: int) -> Report:
         products: how many products they are of, in turn, so that each is active.
     """
     with LocalServers() as servers:
-        settings = load(kafka=servers.kafka, redis=servers.redis, session_timeout_s=6.0, partitions=4)
+        settings = load(
+            kafka=servers.kafka, redis=servers.redis, session_timeout_s=LOCAL_SESSION_TIMEOUT_S, partitions=4
+        )
         ensure(settings)
         with connect(settings) as client:
             empty_bytes = _used_bytes(client)

@@ -30,7 +30,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from stream.bench.readers import READERS
-from stream.local import LocalServers
+from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.redis_config import connect, connect_async
 from stream.settings import Settings, load
 from stream.store.layout import Layout
@@ -93,7 +93,9 @@ def run(*, events: int, products: int, rounds: int) -> Report:
         DependencyError: a server or contestant failed.
     """
     with LocalServers() as servers:
-        settings = load(kafka=servers.kafka, redis=servers.redis, session_timeout_s=6.0, partitions=4)
+        settings = load(
+            kafka=servers.kafka, redis=servers.redis, session_timeout_s=LOCAL_SESSION_TIMEOUT_S, partitions=4
+        )
         ensure(settings)
         asyncio.run(_fill(settings, events, products))
         pids = {"redis": servers.pids["redis"], "broker": servers.pids["kafka"]}

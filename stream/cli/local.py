@@ -23,14 +23,15 @@ def local(
 ) -> None:
     """Runs a Kafka-compatible broker and Valkey on loopback until Ctrl-C or SIGTERM.
 
-    Creates the topics, then prints `REVIEWPULSE_KAFKA=host:port` and `REVIEWPULSE_REDIS=redis://...` on
-    standard output, for `export` or an env file. Exit code 3 when a server ends by itself.
+    Creates the topics, then prints `REVIEWPULSE_KAFKA=host:port`, `REVIEWPULSE_REDIS=redis://...` and a short
+    `REVIEWPULSE_SESSION_TIMEOUT_S` (this broker lets workers join after half of it) on standard output, for
+    `export` or an env file. Exit code 3 when a server ends by itself.
     """
     import signal
     import sys
     import threading
 
-    from stream.local import LocalServers
+    from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
     from stream.settings import load
     from stream.topics import ensure
 
@@ -41,7 +42,8 @@ def local(
         # What the environment says of the real broker does not hold for this one.
         ensure(load(kafka=servers.kafka, kafka_security="PLAINTEXT", replication=1))
         print(f"REVIEWPULSE_KAFKA={servers.kafka}")
-        print(f"REVIEWPULSE_REDIS={servers.redis}", flush=True)
+        print(f"REVIEWPULSE_REDIS={servers.redis}")
+        print(f"REVIEWPULSE_SESSION_TIMEOUT_S={LOCAL_SESSION_TIMEOUT_S:g}", flush=True)
         print("A broker and Valkey are running, with the topics made. Ctrl-C stops them.", file=sys.stderr)
         _watch(servers, stopped)
 

@@ -35,7 +35,7 @@ from stream.demo.view import Snapshot
 from stream.demo.watch import Watch
 from stream.demo.worker_process import WorkerProcess
 from stream.errors import DependencyError
-from stream.local import LocalServers
+from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.settings import Settings
 from stream.topics import ensure
 
@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 PARTITIONS = 4
 """Of each input topic: enough to see several, few enough for two cores."""
-SESSION_TIMEOUT_S = 6.0
-"""The local broker's joins take half of it."""
 
 TICK_S = 0.05
 IN_FLIGHT = 60
@@ -112,7 +110,7 @@ def demo_settings(given: Settings, kafka: str, redis: str) -> Settings:
         kafka=kafka,
         redis=redis,
         partitions=PARTITIONS,
-        session_timeout_s=SESSION_TIMEOUT_S,
+        session_timeout_s=LOCAL_SESSION_TIMEOUT_S,
         bundle=given.bundle.absolute(),
         provider=given.provider,
         threads=given.threads,

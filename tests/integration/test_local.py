@@ -197,9 +197,9 @@ def local_command(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def read_addresses(process: subprocess.Popen[str]) -> dict[str, str]:
-    """The two lines it prints, as variables."""
+    """The three lines it prints, as variables."""
     assert process.stdout is not None
-    lines = [process.stdout.readline().strip() for _ in range(2)]
+    lines = [process.stdout.readline().strip() for _ in range(3)]
     return dict(line.split("=", 1) for line in lines)
 
 
@@ -218,6 +218,7 @@ def test_the_command_prints_where_creates_topics_and_ends_well_on_a_signal(
     for name, value in read_addresses(local_command).items():
         monkeypatch.setenv(name, value)
     assert {each.state for each in check(load())} == {"ok"}
+    assert load().session_timeout_s == 6  # so that a worker that takes these lines does not seem to hang
     with connect(load()) as client:
         assert client.info("persistence")["aof_enabled"] == 1
     servers = children(local_command.pid)
