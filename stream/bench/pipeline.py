@@ -49,6 +49,8 @@ SETTLING_S = 2.0
 """Of steady load before the first probe."""
 WARM_UP_EVENTS = 2000
 PROBES_PER_S = 20
+PACE_S = 0.01
+"""Between two handfuls of load: larger ones would be bursts, and keep the probes waiting in this process."""
 LONGEST_S = 300.0
 TEXT = (
     "Bought this for my daughter's birthday. It arrived quickly and looked fine out of the box, but after two"
@@ -254,7 +256,7 @@ def _time_latency(settings: Settings, events_per_s: float, products: int) -> lis
 
 async def _probe(settings: Settings, layout: Layout, events_per_s: float, products: int) -> list[float]:
     client = connect_async(settings)
-    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all", linger_ms=5)
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all", linger_ms=20)
     await producer.start()
     latencies: list[float] = []
 
@@ -280,7 +282,7 @@ async def _probe(settings: Settings, layout: Layout, events_per_s: float, produc
                 if probed < (elapsed - SETTLING_S) * PROBES_PER_S:
                     probed += 1
                     probes.create_task(probe(f"probe-{uuid4().hex}"))
-                await asyncio.sleep(1 / PROBES_PER_S)
+                await asyncio.sleep(PACE_S)
     finally:
         await producer.stop()
         await client.aclose()
