@@ -16,6 +16,7 @@ import signal
 import socket
 import tempfile
 import time
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ DRAIN_S = 20.0
 """Longest a stop waits for what is inside: several windows, below the 30 s that supervisors grant."""
 REPORT_S = 1.0
 """How often the status board is told."""
+RATE_REPORTS = 10
+"""Reports the rate is taken over: a slow model's windows come seconds apart."""
 LOG_REPORTS = 30
 """One log line for so many reports."""
 GC_YOUNG_OBJECTS = 50_000
@@ -231,12 +234,14 @@ class Worker:
     async def _report(self) -> None:
         """Tells the status board every second, and the log now and then."""
         reports = 0
-        before, before_at = 0, time.monotonic()
+        recent: deque[tuple[float, int]] = deque([(time.monotonic(), 0)], maxlen=RATE_REPORTS)
         while True:
             await asyncio.sleep(REPORT_S)
             progress = self.pipeline.progress
             total = progress.counted + progress.dead + progress.skipped
             now = time.monotonic()
+            before_at, before = recent[0]
+            recent.append((now, total))
             status = WorkerStatus.of(
                 self.name,
                 self._scorer,
@@ -244,7 +249,6 @@ class Worker:
                 partitions=sorted(self._lanes.owned()),
                 events_per_s=(total - before) / (now - before_at),
             )
-            before, before_at = total, now
             with suppress(DependencyError):
                 await self._board.post(status)
             reports += 1
