@@ -3,13 +3,13 @@
 Rules:
 - Counters are sums by event time, kept at three resolutions and all-time. A late event lands in its own
   bucket while that is retained, and always in the all-time total.
-- Retention is judged by the record's arrival in Kafka, never by the worker's clock, so a replay of the same
-  log makes the same counters.
+- Retention is judged by arrivals in Kafka, the latest of a step, never by the worker's clock: a replay of the
+  same log makes the same totals and windows.
 - A window is the buckets that end after ``now - window``: at least the window, at most one bucket more.
 
 Why these resolutions: 66 minutes + 26 hours + 30 quarter-days are 122 buckets at most (events may run 5
-minutes ahead), below the 128
-entries up to which Redis keeps a hash as a listpack (about 16 bytes a bucket instead of 100).
+minutes ahead), below the 128 entries up to which Redis keeps a hash as a listpack (about 16 bytes a bucket
+instead of 100).
 """
 
 from __future__ import annotations
