@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 from stream.local import LocalServers
 from stream.redis_config import connect
@@ -22,6 +23,10 @@ from stream.settings import PREFIX, Settings, load
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# A busy machine is slow; that is no failure. Everything else stays as hypothesis has it, here and in CI.
+hypothesis_settings.register_profile("patient", parent=hypothesis_settings(), deadline=None)
+hypothesis_settings.load_profile("patient")
 
 INTEGRATION = Path(__file__).parent / "integration"
 
