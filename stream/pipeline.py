@@ -92,7 +92,6 @@ class Progress:
     late: int = 0
     windows: int = 0
     rewinds: int = 0
-    last_applied_at: float = field(default_factory=time.monotonic)
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
     """From Kafka's timestamp to visible in the store, of the latest windows' first and last events."""
 
@@ -371,7 +370,6 @@ class Pipeline:
             for name, number in step.ledger.items():
                 outcome = name.partition(":")[2]
                 setattr(progress, outcome, getattr(progress, outcome) + number)
-        progress.last_applied_at = time.monotonic()
         now_ms = time.time() * 1000
         records = judged.part.records
         progress.latencies_ms.extend((now_ms - records[0].timestamp, now_ms - records[-1].timestamp))

@@ -24,7 +24,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from stream.ingest import Sender
 
 Format = Literal["amazon", "csv", "jsonl"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
 AMAZON_COLUMNS = {
     "product_id": "asin",

@@ -133,9 +133,6 @@ class _Read(NamedTuple):
     last_event_ms: int | None
 
 
-Question: TypeAlias = "Generator[Commands, Replies, Any]"
-
-
 def ask_layout(namespace: str) -> Generator[Commands, Replies, Layout | None]:
     """The layout that the workers wrote, or None while none has.
 
