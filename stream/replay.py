@@ -19,6 +19,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
 import time
 from collections import Counter
@@ -235,13 +236,17 @@ def parse_time(value: Any) -> int:
     if value is None or value == "":
         raise ValueError("no event_time")
     try:
-        return event_time_ms(float(value))
-    except OverflowError:
-        raise ValueError(f"event_time {_shown(value)} is not between 1970 and 9999") from None
-    except (TypeError, ValueError) as error:
-        if not isinstance(value, str) or "1970" in str(error):
+        number: float | None = float(value)
+    except OverflowError:  # an integer beyond every double
+        number = math.inf
+    except (TypeError, ValueError):
+        number = None
+    if number is not None:
+        try:
+            return event_time_ms(number)
+        except ValueError:
             raise ValueError(f"event_time {_shown(value)} is no time of 1970 to 9999") from None
-    text = value.strip()
+    text = value.strip() if isinstance(value, str) else ""
     if after_on := _AFTER_ON.match(text):
         text = after_on[1]
     moment = _moment(text)

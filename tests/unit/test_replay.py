@@ -235,6 +235,11 @@ def test_what_is_no_time_is_a_value_error(written: object) -> None:
         parse_time(written)
 
 
+def test_a_date_of_1970_is_a_date() -> None:
+    """The message of a failed ``float`` quotes the text: it must not be taken for one about the range."""
+    assert parse_time("1970-01-02T00:00:00+00:00") == parse_time("January 2, 1970") == 86_400_000
+
+
 @given(st.datetimes(datetime(1970, 1, 2), datetime(9998, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_every_rfc3339_time_is_read_to_the_millisecond(moment: datetime) -> None:
     exact = (moment - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(milliseconds=1)
