@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from stream.core.seen import Seen
+from stream.core.segments import DEFAULT_SEGMENTS_KEPT, segment_of, segments_in_reach
 from stream.store.contract import NOTHING_APPLIED
 from stream.transport import Position
 
@@ -58,6 +60,8 @@ class Lane:
     """Highest judged offset by shard: what the next step builds on."""
     states: OrderedDict[str, bytes] = field(default_factory=OrderedDict)
     """Detector states as of ``judged``, the latest last."""
+    seen: Seen | None = None
+    """Which events were counted lately, as of ``judged``; None when nobody asks for duplicates."""
     committed: int = NOTHING_APPLIED
     """Highest offset the group was told of."""
 
@@ -86,11 +90,20 @@ class Lanes:
     Args:
         store: who owns the offsets.
         channels: channel by Kafka topic.
+        segments_kept: how far back duplicates are looked for, in segments of ``stream.core.seen``; None
+            counts every record.
     """
 
-    def __init__(self, store: CounterStore, channels: Mapping[str, Channel]) -> None:
+    def __init__(
+        self,
+        store: CounterStore,
+        channels: Mapping[str, Channel],
+        *,
+        segments_kept: int | None = DEFAULT_SEGMENTS_KEPT,
+    ) -> None:
         self._store = store
         self._channels = channels
+        self._segments_kept = segments_kept
         self._lanes: dict[TP, Lane] = {}
 
     def __getitem__(self, tp: TP) -> Lane:
@@ -104,7 +117,26 @@ class Lanes:
         """Where to read each partition from; see ``OffsetSink``."""
         stored = await self._store.applied([partition_name(tp) for tp in tps])
         ends = await kafka.ends(tps)
-        return {tp: await self._position(tp, stored[partition_name(tp)], *ends[tp], kafka) for tp in tps}
+        positions = {tp: await self._position(tp, stored[partition_name(tp)], *ends[tp], kafka) for tp in tps}
+        return await self._with_seen(positions)
+
+    async def _with_seen(self, positions: Mapping[TP, Position]) -> Mapping[TP, Position]:
+        """Adds what was counted lately; read after the offsets, so the fence refuses what came between."""
+        kept = self._segments_kept
+        if kept is None:
+            return positions
+        wanted = {
+            partition_name(tp): range(
+                segments_in_reach(position.offset, kept).start, segment_of(max(position.applied)) + 1
+            )
+            for tp, position in positions.items()
+            if max(position.applied) != NOTHING_APPLIED
+        }
+        stored = await self._store.seen(wanted)
+        return {
+            tp: position._replace(seen=Seen(kept, stored.get(partition_name(tp))))
+            for tp, position in positions.items()
+        }
 
     async def _position(self, tp: TP, applied: tuple[int, ...], first: int, end: int, kafka: Log) -> Position:
         # The end alone is no proof: after a change of leader it may lag behind what was read (KIP-207).
@@ -138,6 +170,7 @@ class Lanes:
                 epoch,
                 applied=list(position.applied),
                 judged=list(position.applied),
+                seen=position.seen,
             )
             log.debug("reading", partition=partition_name(tp), offset=position.offset)
         return {tp: self._lanes[tp].epoch for tp in positions}

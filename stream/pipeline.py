@@ -12,7 +12,10 @@ Rules:
 - Everything is bounded: a full inbox makes ``put`` wait, which fills Faust's buffer, which stops the fetch.
 - What is stale (its lane was revoked or rewound) is dropped before the store sees it; what slips through is
   fenced there.
-- A record ends as exactly one of counted, dead or skipped, and the ledger says so in the same atomic step.
+- A record ends as exactly one of counted, dead, skipped or duplicate, and the ledger says so in the same
+  atomic step.
+- What is a duplicate of an event recorded already is not scored; one of an event still inside is found when
+  it is judged.
 - Dead letters and scores are published before the step that counts them, alerts after it, from the outbox:
   each at least once.
 """
@@ -89,11 +92,17 @@ class Progress:
     counted: int = 0
     dead: int = 0
     skipped: int = 0
+    duplicate: int = 0
     late: int = 0
     windows: int = 0
     rewinds: int = 0
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
     """From Kafka's timestamp to visible in the store, of the latest windows' first and last events."""
+
+    @property
+    def ended(self) -> int:
+        """Records that came to an end."""
+        return self.counted + self.dead + self.skipped + self.duplicate
 
 
 @dataclass
@@ -248,11 +257,11 @@ class Pipeline:
         parts = []
         texts: list[str] = []
         for tp, records in by_tp.items():
-            channel = self._lanes[tp].channel
-            decoded = decode_run(channel, records, self._settings.limits)
-            rows = slice(len(texts), len(texts) + len(decoded.events))
-            texts.extend([event.text for event in decoded.events])
-            parts.append(Part(tp, epochs[tp], channel, records, decoded, rows))
+            lane = self._lanes[tp]
+            decoded = decode_run(lane.channel, records, self._settings.limits)
+            part = Part.of(tp, epochs[tp], lane.channel, records, decoded, lane.seen, first_row=len(texts))
+            texts.extend([event.text for event in part.events])
+            parts.append(part)
         return Window(parts, texts, isolate.encode(self._scorer, texts))
 
     # Stage 2: score.
@@ -292,7 +301,14 @@ class Pipeline:
     async def _judge_part(self, window: Window, part: Part, lane: Lane) -> Judged:
         states = await self._states(part, lane)
         judged: Judged = await self._in_thread(
-            "judge", self._judge.judge, part, window.scored, tuple(lane.judged), states, window.timing
+            "judge",
+            self._judge.judge,
+            part,
+            window.scored,
+            tuple(lane.judged),
+            states,
+            lane.seen,
+            window.timing,
         )
         for step in judged.steps:
             lane.judged[step.shard] = step.last
@@ -304,7 +320,7 @@ class Pipeline:
         remembered = lane.states
         states: dict[str, bytes | None] = {}
         missing = []
-        for product_id in {event.product_id for event in part.decoded.events}:
+        for product_id in {event.product_id for event in part.events}:
             if (state := remembered.get(product_id)) is None:
                 missing.append(product_id)
             else:

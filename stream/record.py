@@ -4,6 +4,8 @@ Rules:
 - One step per shard, each with the offset it builds on. Only what lies beyond that offset is in it: after a
   crash between two shards, the one that is ahead gets nothing twice.
 - Dead letters and skipped lines are counted on shard 0.
+- Whether an event is a duplicate is decided here, in the order of the log; most duplicates were found before
+  they were scored. A text that failed is not remembered: sent again, it has its chance.
 - Pure but for the clock that scores are stamped with; it runs off the event loop.
 """
 
@@ -17,17 +19,21 @@ import numpy as np
 
 from stream.core.decode import DeadLetter, Decoded, Event
 from stream.core.events import LABELS, Score, rfc3339
+from stream.core.seen import fingerprints, packed_by_segment
+from stream.core.segments import segments_out_of_reach
 from stream.core.spike import Observation
 from stream.core.tally import ProductTally, tally
 from stream.store.contract import Apply, ProductApply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping, Sequence
 
     from aiokafka import ConsumerRecord
     from faust.types import TP
+    from numpy.typing import NDArray
 
     from stream.core.events import Alert, Channel
+    from stream.core.seen import Seen
     from stream.scorer.isolate import Scored
 
 
@@ -49,9 +55,46 @@ class Part:
     epoch: int
     channel: Channel
     records: list[ConsumerRecord]
-    decoded: Decoded
-    rows: slice
-    """Where its events are in the window."""
+    events: list[Event]
+    """What is to be scored."""
+    dead: list[DeadLetter]
+    skipped: list[int]
+    """Offsets of lines skipped by rule."""
+    first_row: int
+    """Where its events begin in the window."""
+    fingerprints: NDArray[np.uint64] | None
+    """What each event is remembered by; None when nobody asks for duplicates."""
+    duplicates: list[Event]
+    """Events that were counted before: not among ``events``, and never scored."""
+
+    @classmethod
+    def of(
+        cls,
+        tp: TP,
+        epoch: int,
+        channel: Channel,
+        records: list[ConsumerRecord],
+        decoded: Decoded,
+        seen: Seen | None,
+        first_row: int,
+    ) -> Part:
+        """A part of what was decoded, without the events that ``seen`` knows already."""
+        events, duplicates, prints = decoded.events, [], None
+        if seen is not None:
+            prints = fingerprints(events)
+            known = seen.known(_offsets(events), prints)
+            if known.any():
+                duplicates = [event for event, again in zip(events, known, strict=True) if again]
+                events = [event for event, again in zip(events, known, strict=True) if not again]
+                prints = prints[~known]
+        return cls(
+            tp, epoch, channel, records, events, decoded.dead, decoded.skipped, first_row, prints, duplicates
+        )
+
+    @property
+    def rows(self) -> slice:
+        """Where its events are in the window."""
+        return slice(self.first_row, self.first_row + len(self.events))
 
     @property
     def name(self) -> str:
@@ -121,6 +164,7 @@ class Judge:
         scored: Scored,
         applied: Sequence[int],
         states: Mapping[str, bytes | None],
+        seen: Seen | None,
         timing: Timing,
     ) -> Judged:
         """The steps that record a part.
@@ -130,9 +174,11 @@ class Judge:
             scored: results of its whole window.
             applied: highest applied offset of its partition, by shard.
             states: detector states of its products.
+            seen: what its partition remembers, up to this part; it is brought up to date. None counts
+                every event.
             timing: of its window, for scores.
         """
-        fresh = _Fresh.of(part, scored, applied, self._shard)
+        fresh = _Fresh.of(part, scored, applied, seen, self._shard)
         products = tally(fresh.events, fresh.labels, fresh.sentiments, self._late_after_ms)
         new_states: dict[str, bytes] = {}
         alerts: dict[str, list[bytes]] = {}
@@ -152,9 +198,51 @@ class Judge:
                     for product_id, product in products.items()
                     if len(applied) == 1 or self._shard(product_id) == shard
                 }
-                steps.append(_step(part, shard, base, fresh, here, new_states, alerts))
+                steps.append(self._step(part, shard, base, fresh, here, new_states, alerts, seen))
         scores = self._scores(part, fresh, timing) if self._with_scores else []
         return Judged(part, steps, fresh.dead, new_states, scores)
+
+    def _step(
+        self,
+        part: Part,
+        shard: int,
+        base: int,
+        fresh: _Fresh,
+        products: Mapping[str, ProductTally],
+        states: Mapping[str, bytes],
+        alerts: Mapping[str, list[bytes]],
+        seen: Seen | None,
+    ) -> Apply:
+        outcomes = {
+            "counted": sum(len(product.rows) for product in products.values()),
+            "late": sum(product.late for product in products.values()),
+            "dead": len(fresh.dead) if shard == 0 else 0,
+            "skipped": fresh.skipped if shard == 0 else 0,
+            "duplicate": sum(self._shard(event.product_id) == shard for event in fresh.duplicates),
+        }
+        return Apply(
+            shard=shard,
+            partition=part.name,
+            base=base,
+            last=part.last_offset,
+            channel=part.channel,
+            arrival_ms=max((event.arrival_ms for event in fresh.events), default=0),
+            ledger={f"{part.channel}:{name}": number for name, number in outcomes.items() if number},
+            products=[
+                ProductApply(
+                    product_id,
+                    product.late,
+                    product.first_event_ms,
+                    product.last_event_ms,
+                    states[product_id],
+                    list(product.spans.items()),
+                )
+                for product_id, product in products.items()
+            ],
+            transitions=[alert for product_id in products for alert in alerts.get(product_id, ())],
+            seen=fresh.remembered(products, part.last_offset, seen.kept) if seen else [],
+            forgotten=segments_out_of_reach(base, part.last_offset, seen.kept) if seen else [],
+        )
 
     def _scores(self, part: Part, fresh: _Fresh, timing: Timing) -> list[Score]:
         return [
@@ -174,44 +262,6 @@ class Judge:
         ]
 
 
-def _step(
-    part: Part,
-    shard: int,
-    base: int,
-    fresh: _Fresh,
-    products: Mapping[str, ProductTally],
-    states: Mapping[str, bytes],
-    alerts: Mapping[str, list[bytes]],
-) -> Apply:
-    outcomes = {
-        "counted": sum(len(product.rows) for product in products.values()),
-        "late": sum(product.late for product in products.values()),
-        "dead": len(fresh.dead) if shard == 0 else 0,
-        "skipped": fresh.skipped if shard == 0 else 0,
-    }
-    return Apply(
-        shard=shard,
-        partition=part.name,
-        base=base,
-        last=part.last_offset,
-        channel=part.channel,
-        arrival_ms=max((event.arrival_ms for event in fresh.events), default=0),
-        ledger={f"{part.channel}:{name}": number for name, number in outcomes.items() if number},
-        products=[
-            ProductApply(
-                product_id,
-                product.late,
-                product.first_event_ms,
-                product.last_event_ms,
-                states[product_id],
-                list(product.spans.items()),
-            )
-            for product_id, product in products.items()
-        ],
-        transitions=[alert for product_id in products for alert in alerts.get(product_id, ())],
-    )
-
-
 @dataclass
 class _Fresh:
     """The events of a part that the store does not have yet, with their scores."""
@@ -223,39 +273,47 @@ class _Fresh:
     probabilities: np.ndarray[Any, np.dtype[np.float32]]
     dead: list[Refused]
     skipped: int
+    duplicates: list[Event]
+    """Events that were counted before."""
+    fingerprints: NDArray[np.uint64] | None
 
     @classmethod
-    def of(cls, part: Part, scored: Scored, applied: Sequence[int], shard: Callable[[str], int]) -> _Fresh:
-        decoded, rows = part.decoded, part.rows
-        events = decoded.events
-        probabilities, labels = scored.probabilities[rows], scored.labels[rows]
-        failed = {
-            row - rows.start: why for row, why in scored.failed.items() if rows.start <= row < rows.stop
-        }
-        dead = decoded.dead + [DeadLetter(events[row].offset, "score", why) for row, why in failed.items()]
-        if failed or max(applied) >= part.records[0].offset:
-            # After a crash between two shards, or with failed texts, not all of it is to be counted.
-            keep = [
-                row
-                for row, event in enumerate(events)
-                if row not in failed and event.offset > applied[shard(event.product_id)]
-            ]
-            events = [events[row] for row in keep]
-            probabilities, labels = probabilities[keep], labels[keep]
-        record_at = {record.offset: record for record in part.records} if dead else {}
+    def of(
+        cls,
+        part: Part,
+        scored: Scored,
+        applied: Sequence[int],
+        seen: Seen | None,
+        shard: Callable[[str], int],
+    ) -> _Fresh:
+        events, prints = part.events, part.fingerprints
+        probabilities, labels = scored.probabilities[part.rows], scored.labels[part.rows]
+        first, stop = part.rows.start, part.rows.stop
+        failed = {row - first: why for row, why in scored.failed.items() if first <= row < stop}
+        rows, duplicates = _to_count(part, failed, applied, seen, shard)
+        if len(rows) < len(events):
+            events = [events[row] for row in rows]
+            probabilities, labels = probabilities[rows], labels[rows]
+            prints = prints[rows] if prints is not None else None
         return cls(
             events=events,
             labels=labels.tolist(),
             sentiments=np.rint((probabilities[:, 2] - probabilities[:, 0]) * 1000).astype(int).tolist(),
             p_negative=probabilities[:, 0].tolist(),
             probabilities=probabilities,
-            dead=[
-                Refused(record_at[letter.offset], letter.stage, letter.reason)
-                for letter in dead
-                if letter.offset > applied[0]
-            ],
-            skipped=sum(offset > applied[0] for offset in decoded.skipped),
+            dead=_refused(part, failed, applied),
+            skipped=sum(offset > applied[0] for offset in part.skipped),
+            duplicates=duplicates,
+            fingerprints=prints,
         )
+
+    def remembered(self, products: Container[str], last: int, kept: int) -> list[tuple[int, bytes]]:
+        """Fingerprints of these products' events, to be stored; see ``packed_by_segment``."""
+        if self.fingerprints is None:
+            return []
+        rows = [row for row, event in enumerate(self.events) if event.product_id in products]
+        offsets = _offsets([self.events[row] for row in rows])
+        return packed_by_segment(offsets, self.fingerprints[rows], last, kept)
 
     def observation(self, row: int) -> Observation:
         event = self.events[row]
@@ -268,3 +326,45 @@ class _Fresh:
             event.author_id,
             event.text,
         )
+
+
+def _to_count(
+    part: Part,
+    failed: Mapping[int, str],
+    applied: Sequence[int],
+    seen: Seen | None,
+    shard: Callable[[str], int],
+) -> tuple[list[int], list[Event]]:
+    """Rows of the part's events that are to be counted, and the events that were counted before."""
+    events = part.events
+    rows = list(range(len(events)))
+    if failed or max(applied) >= part.records[0].offset:
+        # After a crash between two shards, or with failed texts, not all of it is to be counted.
+        rows = [
+            row
+            for row, event in enumerate(events)
+            if row not in failed and event.offset > applied[shard(event.product_id)]
+        ]
+    if seen is None or part.fingerprints is None:
+        return rows, []
+    admitted = seen.admit(_offsets([events[row] for row in rows]), part.fingerprints[rows])
+    duplicates = [event for event in part.duplicates if event.offset > applied[shard(event.product_id)]]
+    if not admitted.all():
+        duplicates += [events[row] for row, new in zip(rows, admitted, strict=True) if not new]
+        rows = [row for row, new in zip(rows, admitted, strict=True) if new]
+    return rows, duplicates
+
+
+def _refused(part: Part, failed: Mapping[int, str], applied: Sequence[int]) -> list[Refused]:
+    """The part's dead letters that are not in the ledger yet."""
+    dead = part.dead + [DeadLetter(part.events[row].offset, "score", why) for row, why in failed.items()]
+    record_at = {record.offset: record for record in part.records} if dead else {}
+    return [
+        Refused(record_at[letter.offset], letter.stage, letter.reason)
+        for letter in dead
+        if letter.offset > applied[0]
+    ]
+
+
+def _offsets(events: Sequence[Event]) -> NDArray[np.int64]:
+    return np.array([event.offset for event in events], np.int64)

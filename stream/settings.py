@@ -22,6 +22,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from stream.core.segments import MOST_SEGMENTS_KEPT, SEGMENT_OFFSETS
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -107,6 +108,13 @@ class Settings(BaseSettings):
     late_after_s: float = Field(
         3600.0, ge=0, description="An event that arrives later than this after its time is counted as late."
     )
+    dedupe_events: int = Field(
+        2 * SEGMENT_OFFSETS,
+        ge=0,
+        le=MOST_SEGMENTS_KEPT * SEGMENT_OFFSETS,
+        description="Offsets of a partition within which a repeated event id is counted once, rounded up to"
+        " multiples of 131,072 (8 bytes an event in Redis); 0 counts every record.",
+    )
     historic_after_s: float = Field(
         86_400.0, ge=0, description="An alert on events that arrive later than this is marked `historic`."
     )
@@ -140,6 +148,11 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         secrets = SecretsSettingsSource(settings_cls, secrets_dir=os.environ.get(SECRETS_DIR))
         return init_settings, env_settings, secrets
+
+    @property
+    def segments_kept(self) -> int | None:
+        """Segments of ``stream.core.seen`` that duplicates are looked for in; None for no look."""
+        return -(-self.dedupe_events // SEGMENT_OFFSETS) or None
 
     @property
     def topics(self) -> dict[str, str]:

@@ -38,6 +38,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     counted: int
     dead: int
     skipped: int
+    duplicate: int = 0
     late: int
     rewinds: int
     events_per_s: float
@@ -70,6 +71,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
             counted=progress.counted,
             dead=progress.dead,
             skipped=progress.skipped,
+            duplicate=progress.duplicate,
             late=progress.late,
             rewinds=progress.rewinds,
             events_per_s=events_per_s,

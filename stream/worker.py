@@ -108,7 +108,7 @@ class Worker:
         )
         self._board = StatusBoard(connect_async(settings), settings.namespace)
         channels: dict[str, Channel] = {settings.topic_reviews: "reviews", settings.topic_chats: "chats"}
-        self._lanes = Lanes(self._store, channels)
+        self._lanes = Lanes(self._store, channels, segments_kept=settings.segments_kept)
         self._state_dir = tempfile.TemporaryDirectory(prefix="reviewpulse-faust-")
         self.app = _faust_app(settings, self._state_dir.name)
         self.app.transport.sink = self._lanes
@@ -210,7 +210,13 @@ class Worker:
         await self._store.close()
         self._state_dir.cleanup()
         progress = self.pipeline.progress
-        log.info("worker stopped", counted=progress.counted, dead=progress.dead, skipped=progress.skipped)
+        log.info(
+            "worker stopped",
+            counted=progress.counted,
+            dead=progress.dead,
+            skipped=progress.skipped,
+            duplicate=progress.duplicate,
+        )
 
     async def _check_topics(self) -> None:
         client = AIOKafkaClient(**aiokafka_config(self._settings))
@@ -238,7 +244,7 @@ class Worker:
         while True:
             await asyncio.sleep(REPORT_S)
             progress = self.pipeline.progress
-            total = progress.counted + progress.dead + progress.skipped
+            total = progress.ended
             now = time.monotonic()
             before_at, before = recent[0]
             recent.append((now, total))
@@ -258,6 +264,7 @@ class Worker:
                     counted=progress.counted,
                     dead=progress.dead,
                     skipped=progress.skipped,
+                    duplicate=progress.duplicate,
                     rewinds=progress.rewinds,
                     events_per_s=round(status.events_per_s),
                     latency_p99_ms=status.latency_p99_ms,

@@ -16,7 +16,8 @@ def ingest(
 
     Each line is judged as the worker would judge it. Bad ones are named by number and reason (the first 20
     of them), the good ones still go; then the exit code is 1. Ctrl-C waits for what was sent, says how many
-    that were and where to go on, and exits with 130.
+    that were and where to go on, and exits with 130. Running the whole file again does no harm either: the
+    workers count an event id once, within REVIEWPULSE_DEDUPE_EVENTS.
 
     With `--json`: `{"topic", "lines", "sent", "bad", "bad_lines": [{"number", "reason"}], "last_line",
     "seconds", "events_per_s", "interrupted"}`. `lines` leaves out blank ones.

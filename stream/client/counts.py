@@ -113,15 +113,22 @@ class ProductCounts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChannelTotals(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of every event of a channel. ``counted + dead + skipped`` is all that were applied."""
+    """What became of every event of a channel."""
 
     counted: int = 0
     dead: int = 0
     """Dead letters."""
     skipped: int = 0
     """Skipped by rule: the shop's own lines in chats."""
+    duplicate: int = 0
+    """Sent again after they were counted."""
     late: int = 0
     """Those of ``counted`` that came late."""
+
+    @property
+    def ended(self) -> int:
+        """All that were applied: each is counted, dead, skipped or duplicate."""
+        return self.counted + self.dead + self.skipped + self.duplicate
 
 
 class _Read(NamedTuple):

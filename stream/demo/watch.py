@@ -73,7 +73,7 @@ class Watch:
     """Counters, the worker's own numbers and alerts, as a context manager.
 
     Attributes:
-        done: events that are counted, dead or skipped.
+        done: events that came to an end.
         done_at: when ``done`` last grew, on the monotonic clock.
         worker: what the worker says; None until it is up.
         leaders: by negative share in the last five minutes.
@@ -125,7 +125,7 @@ class Watch:
             DependencyError: a server is away.
         """
         self._follower.check()
-        done = sum(each.counted + each.dead + each.skipped for each in self.totals().values())
+        done = sum(each.ended for each in self.totals().values())
         if done != self.done:
             self.done, self.done_at = done, time.monotonic()
         if time.monotonic() - self._polled_at >= POLL_S:

@@ -3,12 +3,14 @@
 -- KEYS    offsets, ledger, active, outbox
 -- ARGV[1] partition, "topic:number"
 -- ARGV[2] base: the offset this step builds on, -1 for none
--- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, products, transitions}
+-- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, products, transitions, seen, forgotten}
 --           ledger       {{field, count}, ...}
 --           products     {{id, late, first_ms, last_ms, state length, {{fields, counts}, ...}}, ...}
 --           transitions  {length, ...}
+--           seen         {{key, length of its fingerprints}, ...}
+--           forgotten       {key, ...}
 -- ARGV[4] the detector states of the products (length 0: leave the stored one), then the transitions' JSON,
---         end to end: Lua's msgpack knows no binary type
+--         then the fingerprints, end to end: Lua's msgpack knows no binary type
 -- Returns false when applied, or the offset that is stored instead of the base.
 --
 -- A lower stored offset means Redis lost writes (a gap), a higher one that somebody else applied them (a
@@ -25,7 +27,8 @@ local WIDTH_MS = { [0] = 60000, [1] = 3600000, [2] = 21600000 }
 local KEEP_MS = { [0] = 3600000, [1] = 86400000, [2] = 604800000 }
 local CHUNK = 2000 -- arguments of one call; Lua's stack holds some 8,000
 
-local last, prefix, channel, arrival_ms, ledger, products, transitions = unpack(cmsgpack.unpack(ARGV[3]))
+local last, prefix, channel, arrival_ms, ledger, products, transitions, seen, forgotten =
+  unpack(cmsgpack.unpack(ARGV[3]))
 local unpack_msg, pack_msg, call = cmsgpack.unpack, cmsgpack.pack, redis.call
 
 local function prune(key)
@@ -129,6 +132,12 @@ for _, entry in ipairs(ledger) do
 end
 for _, length in ipairs(transitions) do
   call('XADD', KEYS[4], '*', 'partition', ARGV[1], 'alert', take(length))
+end
+for _, fingerprints in ipairs(seen) do
+  call('APPEND', fingerprints[1], take(fingerprints[2]))
+end
+if #forgotten > 0 then
+  call('UNLINK', unpack(forgotten))
 end
 call('HSET', KEYS[1], ARGV[1], last)
 return false

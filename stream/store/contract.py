@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stream.core.events import Channel
 
@@ -53,6 +53,10 @@ class Apply(NamedTuple):
     products: list[ProductApply]
     transitions: list[bytes]
     """Alerts as JSON."""
+    seen: Sequence[tuple[int, bytes]] = ()
+    """(segment, fingerprints end to end) of the events counted; see ``stream.core.seen``."""
+    forgotten: Sequence[int] = ()
+    """Segments of which no fingerprint is needed any more."""
 
 
 class OutboxEntry(NamedTuple):
@@ -91,6 +95,13 @@ class CounterStore(Protocol):
 
     async def forget(self, partition: str) -> None:
         """Drops a partition's offsets, because its log is another one now. Counters stay."""
+        ...
+
+    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, dict[int, bytes]]:
+        """Fingerprints of the events counted, of the segments asked for, by partition and segment.
+
+        Ask for ``applied`` first: what was counted between the two answers is then refused by the fence.
+        """
         ...
 
     async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:

@@ -63,6 +63,10 @@ class Layout:
         """Hash of the highest applied offset by ``topic:partition``."""
         return f"{self._prefixes[shard]}offsets"
 
+    def seen(self, shard: int, partition: str, segment: int) -> str:
+        """String: fingerprints of the events counted in a segment of a partition's offsets."""
+        return f"{self._prefixes[shard]}seen:{partition}:{segment}"
+
     def ledger(self, shard: int) -> str:
         """Hash of ``channel:outcome`` to how many events ended so."""
         return f"{self._prefixes[shard]}ledger"

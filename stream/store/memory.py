@@ -11,7 +11,7 @@ from stream.store.contract import NOTHING_APPLIED, Apply, OutboxEntry, ProductAp
 from stream.store.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stream.core.events import Channel
 
@@ -30,6 +30,7 @@ class MemoryStore:
         self.offsets: list[dict[str, int]] = [{} for _ in range(shards)]
         self.products: dict[str, dict[Field, list[int]]] = {}
         self.detector_states: dict[tuple[str, str], bytes] = {}
+        self.fingerprints: list[dict[tuple[str, int], bytes]] = [{} for _ in range(shards)]
         self.ledger: Counter[str] = Counter()
         self.outboxes: list[dict[str, OutboxEntry]] = [{} for _ in range(shards)]
         self.round_trips = 0
@@ -56,8 +57,20 @@ class MemoryStore:
 
     async def forget(self, partition: str) -> None:
         """See ``CounterStore``."""
-        for offsets in self.offsets:
+        for offsets, fingerprints in zip(self.offsets, self.fingerprints, strict=True):
             offsets.pop(partition, None)
+            for key in [key for key in fingerprints if key[0] == partition]:
+                del fingerprints[key]
+
+    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, dict[int, bytes]]:
+        """See ``CounterStore``."""
+        return {
+            partition: {
+                number: b"".join(stored.get((partition, number), b"") for stored in self.fingerprints)
+                for number in numbers
+            }
+            for partition, numbers in segments.items()
+        }
 
     async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
         """See ``CounterStore``."""
@@ -81,6 +94,12 @@ class MemoryStore:
             self._entries += 1
             entry = OutboxEntry(step.shard, f"{self._entries}-0", step.partition, alert)
             self.outboxes[step.shard][entry.entry_id] = entry
+        stored_fingerprints = self.fingerprints[step.shard]
+        for segment, added in step.seen:
+            key = (step.partition, segment)
+            stored_fingerprints[key] = stored_fingerprints.get(key, b"") + added
+        for segment in step.forgotten:
+            stored_fingerprints.pop((step.partition, segment), None)
         self.offsets[step.shard][step.partition] = step.last
         return None
 

@@ -26,13 +26,14 @@ from redis.exceptions import (
     TimeoutError,  # noqa: A004
 )
 
+from stream.core.segments import MOST_SEGMENTS_KEPT, segment_of
 from stream.errors import DependencyError, UsageError
 from stream.redis_config import shown_url
 from stream.store.contract import NOTHING_APPLIED, Apply, OutboxEntry
 from stream.store.layout import LAYOUT_VERSION, Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from redis.asyncio import Redis
 
@@ -109,10 +110,28 @@ class RedisStore:
 
     async def forget(self, partition: str) -> None:
         """Drops the offsets of a partition; see ``CounterStore``."""
+        stored = (await self.applied([partition]))[partition]
+        pipe = self._client.pipeline(transaction=False)
+        for shard, applied in enumerate(stored):
+            pipe.hdel(self._layout.offsets(shard), partition)
+            newest = segment_of(max(applied, 0))
+            for segment in range(max(newest - MOST_SEGMENTS_KEPT, 0), newest + 1):
+                pipe.unlink(self._layout.seen(shard, partition, segment))
+        await self._execute(pipe)
+
+    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, dict[int, bytes]]:
+        """Fingerprints of counted events, one MGET per shard; see ``CounterStore``."""
+        wanted = [(partition, number) for partition, numbers in segments.items() for number in numbers]
+        found: dict[str, dict[int, bytes]] = {partition: {} for partition in segments}
+        if not wanted:
+            return found
         pipe = self._client.pipeline(transaction=False)
         for shard in range(self.shards):
-            pipe.hdel(self._layout.offsets(shard), partition)
-        await self._execute(pipe)
+            pipe.mget([self._layout.seen(shard, partition, number) for partition, number in wanted])
+        by_shard = await self._execute(pipe)
+        for (partition, number), packed in zip(wanted, zip(*by_shard, strict=True), strict=True):
+            found[partition][number] = b"".join(part for part in packed if part)
+        return found
 
     async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
         """Detector states, one MGET per shard; see ``CounterStore``."""
@@ -160,10 +179,16 @@ class RedisStore:
                     for product, state in zip(step.products, states, strict=True)
                 ],
                 [len(transition) for transition in step.transitions],
+                [
+                    (layout.seen(shard, step.partition, segment), len(fingerprints))
+                    for segment, fingerprints in step.seen
+                ],
+                [layout.seen(shard, step.partition, segment) for segment in step.forgotten],
             )
         )
+        fingerprints = [packed for _, packed in step.seen]
         keys = [layout.offsets(shard), layout.ledger(shard), layout.active(shard), layout.outbox(shard)]
-        return [*keys, step.partition, step.base, body, b"".join(states + step.transitions)]
+        return [*keys, step.partition, step.base, body, b"".join(states + step.transitions + fingerprints)]
 
     async def outbox(self, shard: int) -> list[OutboxEntry]:
         """Alert transitions waiting; see ``CounterStore``."""

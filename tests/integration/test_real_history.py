@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -20,7 +20,7 @@ from stream.client import LiveCounters
 from stream.settings import load
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 BEAUTY = DATA / "amazon2018_All_Beauty_5.json.gz"
@@ -39,30 +39,31 @@ pytestmark = [
 ]
 
 
-def has_text(row: dict[str, Any], *columns: str) -> bool:
-    return any((row.get(column) or "").strip() for column in columns)
+class OwnCounts(NamedTuple):
+    """What the files say, read without any of the project's code."""
+
+    counted: Counter[str]
+    """Reviews with a text by product; one that is there again, word by word, counts once."""
+    empty: int
+    repeated: int
 
 
-def own_counts() -> tuple[Counter[str], int]:
-    """Reviews with a text by product, and how many have none, read without any of the project's code."""
+def own_counts() -> OwnCounts:
     with gzip.open(BEAUTY, "rt", encoding="utf-8") as file:
-        beauty = [json.loads(line) for line in file]
+        reviews = [json.loads(line) for line in file]
     with gzip.open(INSTRUMENTS, "rt", encoding="utf-8", newline="") as file:
-        instruments = list(csv.DictReader(file))
+        reviews += csv.DictReader(file)
+    columns = ("asin", "reviewerID", "unixReviewTime", "summary", "reviewText")
+    rows = [tuple(str(review.get(column) or "").strip() for column in columns) for review in reviews]
     with gzip.open(PESTICIDES, "rt", encoding="utf-8", newline="") as file:
-        pesticides = list(csv.DictReader(file))
-    counts: Counter[str] = Counter()
-    empty = 0
-    named: Iterable[tuple[str, bool]] = [
-        *((row["asin"], has_text(row, "reviewText", "summary")) for row in beauty + instruments),
-        *((row["product_id"], has_text(row, "review_content")) for row in pesticides),
-    ]
-    for product_id, counted in named:
-        if counted:
-            counts[product_id] += 1
-        else:
-            empty += 1
-    return counts, empty
+        columns = ("product_id", "review_author_name", "review_date", "", "review_content")
+        rows += [tuple((row.get(column) or "").strip() for column in columns) for row in csv.DictReader(file)]
+    with_text = [row for row in rows if row[3] or row[4]]
+    return OwnCounts(
+        counted=Counter(product_id for product_id, *_ in set(with_text)),
+        empty=len(rows) - len(with_text),
+        repeated=len(with_text) - len(set(with_text)),
+    )
 
 
 def reviewpulse(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -85,12 +86,13 @@ def test_totals_of_real_histories_are_the_files_own(
     ]
     rows = sum(json.loads(replay.stdout)["rows"] for replay in replays)
 
-    expected, empty = own_counts()
-    assert rows == expected.total() + empty == 20_500
+    expected, empty, repeated = own_counts()
+    assert rows == expected.total() + empty + repeated == 20_500
     totals = wait_until_ended(rows)
     assert [worker.stop() for worker in workers] == [0, 0]
 
-    assert (totals["reviews"].counted, totals["reviews"].dead) == (expected.total(), empty)
+    reviews = totals["reviews"]
+    assert (reviews.counted, reviews.dead, reviews.duplicate) == (expected.total(), empty, repeated)
     with LiveCounters(load()) as counters:
         counted = {each.product_id: each.events for each in counters.get_many(sorted(expected), "all")}
     assert counted == expected

@@ -12,6 +12,7 @@ from builders import NOW_MS, event
 from redis.exceptions import ResponseError
 
 from stream.core.buckets import DAY_MS, HOUR_MS, MAX_FIELDS, MINUTE_MS
+from stream.core.segments import SEGMENT_OFFSETS
 from stream.core.tally import tally
 from stream.errors import DependencyError, UsageError
 from stream.local import LocalServers
@@ -92,6 +93,8 @@ def step_of(
     transitions: Sequence[bytes] = (),
     ledger: dict[str, int] | None = None,
     chance: random.Random | None = None,
+    seen: Sequence[tuple[int, bytes]] = (),
+    forgotten: Sequence[int] = (),
 ) -> Apply:
     """The step that counts ``events``; labels and sentiments by ``chance``, else all are positive."""
     labels = [chance.randrange(3) if chance else 2 for _ in events]
@@ -117,6 +120,8 @@ def step_of(
         ledger={"reviews:counted": len(events)} if ledger is None else ledger,
         products=products,
         transitions=list(transitions),
+        seen=seen,
+        forgotten=forgotten,
     )
 
 
@@ -129,11 +134,14 @@ def read_back(client: redis.Redis, layout: Layout) -> dict[str, Any]:
         "offsets": [],
         "ledger": Counter(),
         "outbox": [],
+        "seen": [],
     }
     known = {layout.layout_key.encode()}
     for shard in range(layout.shards):
         prefix = layout.prefix(shard).encode()
         product_prefix, spike_prefix = prefix + b"product:", prefix + b"spike:"
+        seen_prefix = prefix + b"seen:"
+        contents["seen"].append({})
         for key in client.keys(f"{layout.prefix(shard)}*"):
             if key.startswith(product_prefix):
                 hash_ = {
@@ -145,6 +153,10 @@ def read_back(client: redis.Redis, layout: Layout) -> dict[str, Any]:
             elif key.startswith(spike_prefix):
                 channel, _, product_id = key.removeprefix(spike_prefix).decode().partition(":")
                 contents["states"][channel, product_id] = client.get(key)
+                known.add(key)
+            elif key.startswith(seen_prefix):
+                partition, _, segment = key.removeprefix(seen_prefix).decode().rpartition(":")
+                contents["seen"][shard][partition, int(segment)] = client.get(key)
                 known.add(key)
         active = client.zrange(layout.active(shard), 0, -1, withscores=True)
         contents["active"].update({name.decode(): int(ms) for name, ms in active})
@@ -173,6 +185,7 @@ def contents_of(memory: MemoryStore) -> dict[str, Any]:
         "outbox": [
             [(entry.partition, entry.alert) for entry in outbox.values()] for outbox in memory.outboxes
         ],
+        "seen": memory.fingerprints,
     }
 
 
@@ -216,6 +229,10 @@ def some_steps(seed: int, shards: int, number: int = 60) -> list[list[Apply]]:
                     transitions=[f'{{"id":"灯{n}"}}'.encode() for n in range(chance.randrange(3))],
                     ledger={f"{channel}:counted": len(here), f"{channel}:dead": 2} if here else {},
                     chance=chance,
+                    seen=[
+                        (n, chance.randbytes(8 * chance.randrange(1, 9))) for n in range(chance.randrange(4))
+                    ],
+                    forgotten=chance.sample(range(3), chance.randrange(2)),
                 )
             )
         batches.append(batch)
@@ -239,9 +256,27 @@ async def test_it_does_what_the_store_in_memory_does(settings: Settings, seed: i
     for channel in ("reviews", "chats"):
         wanted = [*PRODUCTS, "never seen"]
         assert await store.states(channel, wanted) == await memory.states(channel, wanted)
+    segments = {partition: range(4) for partition in partitions}
+    assert await store.seen(segments) == await memory.seen(segments)
+    assert await store.seen({}) == {}
     await store.forget("reviews:0")
     await memory.forget("reviews:0")
     assert await store.applied(partitions) == await memory.applied(partitions)
+    await store.close()
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_forgetting_a_partition_forgets_what_it_counted(settings: Settings, shards: int) -> None:
+    store = redis_store(settings, shards)
+    await store.open()
+    last = 5 * SEGMENT_OFFSETS
+    for partition in ("reviews:0", "reviews:1"):
+        seen = [(segment, b"8 bytes.") for segment in (3, 4, 5)]
+        steps = [step_of([], shard=n, partition=partition, last=last, seen=seen) for n in range(shards)]
+        assert await store.apply(steps) == [None] * shards
+    await store.forget("reviews:0")
+    found = await store.seen({"reviews:0": [3, 4, 5], "reviews:1": [5]})
+    assert found == {"reviews:0": {3: b"", 4: b"", 5: b""}, "reviews:1": {5: b"8 bytes." * shards}}
     await store.close()
 
 

@@ -23,6 +23,7 @@ from faust.types import TP
 from stream import backoff
 from stream.core.buckets import RESOLUTIONS, field
 from stream.core.events import CHANNELS, Score
+from stream.core.segments import SEGMENT_OFFSETS
 from stream.errors import DependencyError
 from stream.lanes import Lanes
 from stream.pipeline import Pipeline, PipelineSettings
@@ -132,7 +133,7 @@ class ShakyStore(MemoryStore):
         return await super().states(channel, product_ids)
 
     def snapshot(self) -> dict[str, Any]:
-        kept = ("offsets", "products", "detector_states", "ledger", "outboxes")
+        kept = ("offsets", "products", "detector_states", "fingerprints", "ledger", "outboxes")
         return copy.deepcopy({name: getattr(self, name) for name in kept})
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -294,7 +295,7 @@ class Bench:
 def some_log(
     seed: int, events: int = 120, *, alarms: bool = False, first: int = 0
 ) -> dict[TP, list[ConsumerRecord]]:
-    """Reviews on two partitions and chats, bad input and agents' lines among them, gaps in the offsets."""
+    """Reviews on two partitions and chats: bad input, agents' lines, repetitions, gaps in the offsets."""
     chance = random.Random(seed)
     logs: dict[TP, list[ConsumerRecord]] = {R0: [], R1: [], C0: []}
     offsets = dict.fromkeys(logs, first)
@@ -310,6 +311,8 @@ def some_log(
         else:
             tp, value = OWNERS[product], review(number, **fields)
         content: Any = chance.choice([b"{", None]) if chance.random() < 0.05 else value
+        if logs[tp] and chance.random() < 0.1:  # a producer that repeats itself
+            content = chance.choice(logs[tp]).value
         logs[tp].append(record(offsets[tp], content, tp=tp))
         offsets[tp] += chance.choice([1, 1, 1, 2])  # compaction and transactions leave gaps
     return logs
@@ -329,6 +332,7 @@ def recount(logs: dict[TP, list[ConsumerRecord]]) -> Expected:
     """What must be in the store, worked out from the records one by one."""
     expected = Expected({}, {}, Counter(), {}, set(), Counter())
     for tp, records in logs.items():
+        counted = set()
         for each in records:
             value = msgspec.json.decode(each.value) if each.value not in (None, b"{") else None
             if value is not None and value.get("role") == "agent":
@@ -336,7 +340,10 @@ def recount(logs: dict[TP, list[ConsumerRecord]]) -> Expected:
             elif value is None or not value["text"].strip() or "poison" in value["text"]:
                 expected.ledger[f"{tp.topic}:dead"] += 1
                 expected.dead.add((tp.topic, tp.partition, each.offset))
+            elif value["event_id"] in counted:
+                expected.ledger[f"{tp.topic}:duplicate"] += 1
             else:
+                counted.add(value["event_id"])
                 _recount_event(expected, tp.topic, value)
     return expected
 
@@ -397,7 +404,7 @@ async def test_every_record_ends_as_exactly_one_thing(seed: int, shards: int) ->
         assert_conserved(bench)
         assert bench.rewound == []
         progress, ledger = bench.pipeline.progress, bench.store.ledger
-        for outcome in ("counted", "dead", "skipped", "late"):
+        for outcome in ("counted", "dead", "skipped", "duplicate", "late"):
             assert getattr(progress, outcome) == sum(ledger[f"{each}:{outcome}"] for each in CHANNELS)
 
 
@@ -487,6 +494,71 @@ async def test_scores_are_published_only_when_asked_for() -> None:
         assert bad.event_time == "2023-11-14T22:13:20.000Z"
 
 
+# Events sent again.
+
+
+async def test_an_event_sent_again_is_counted_once_and_not_scored_again() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(3)]}
+    async with Bench(logs) as bench:
+        await bench.read_all()
+        logs[R0].append(record(3, review(1), tp=R0))
+        bench.scorer.is_scoring.clear()
+        await bench.read_all()
+        assert not bench.scorer.is_scoring.is_set()
+        assert bench.store.ledger["reviews:duplicate"] == 1
+        assert_conserved(bench)
+
+
+async def test_an_event_that_follows_itself_is_counted_once() -> None:
+    logs = {R0: [record(0, review(0), tp=R0), record(1, review(0), tp=R0)]}
+    async with Bench(logs) as bench:
+        await bench.read_all()
+        assert bench.store.ledger == {"reviews:counted": 1, "reviews:duplicate": 1}
+        assert_conserved(bench)
+
+
+async def test_a_dead_letter_sent_again_is_counted_once_it_can_be() -> None:
+    logs = {R0: [record(0, review(0, text="poison"), tp=R0)]}
+    async with Bench(logs) as bench:
+        await bench.read_all()
+        logs[R0] += [record(n, review(0, text="mended"), tp=R0) for n in (1, 2)]
+        await bench.read_all()
+        assert bench.store.ledger == {"reviews:dead": 1, "reviews:counted": 1, "reviews:duplicate": 1}
+
+
+async def test_the_next_owner_knows_what_was_counted() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(3)]}
+    store = ShakyStore()
+    async with Bench(logs, store) as bench:
+        await bench.read_all()
+    logs[R0] += [record(3 + n, review(n), tp=R0) for n in range(3)]
+    async with Bench(logs, store) as bench:
+        await bench.read_all()
+        assert store.ledger == {"reviews:counted": 3, "reviews:duplicate": 3}
+        assert_conserved(bench)
+
+
+async def test_every_record_counts_where_nobody_asks_for_duplicates() -> None:
+    logs = {R0: [record(n, review(0), tp=R0) for n in range(3)]}
+    bench = Bench(logs)
+    bench.lanes._segments_kept = None
+    async with bench:
+        await bench.read_all()
+        assert bench.store.ledger == {"reviews:counted": 3}
+        assert bench.store.fingerprints == [{}]
+
+
+async def test_what_is_out_of_reach_is_forgotten_in_the_store_too() -> None:
+    far = 4 * SEGMENT_OFFSETS
+    logs = {R0: [record(0, review(0), tp=R0), record(far, review(1), tp=R0)]}
+    async with Bench(logs, run_records=1) as bench:
+        await bench.read_all()
+        assert list(bench.store.fingerprints[0]) == [("reviews:0", 4)]
+        logs[R0].append(record(far + 1, review(0), tp=R0))
+        await bench.read_all()
+        assert bench.store.ledger == {"reviews:counted": 3}
+
+
 # Back-pressure and stopping.
 
 
@@ -560,7 +632,7 @@ async def test_a_lost_run_is_read_again() -> None:
             return True
         return False
 
-    async with Bench(some_log(4, alarms=True), lose_run=lose) as bench:
+    async with Bench(some_log(4, events=240, alarms=True), lose_run=lose) as bench:
         await bench.read_all_at_once()
         assert bench.rewound == [lost[0].tp]
         assert bench.pipeline.progress.rewinds == 1
