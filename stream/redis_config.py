@@ -5,6 +5,7 @@ Rules:
   not be) decides, and says so in its own room.
 - Nothing waits for ever: connecting and answering are both bounded.
 - Replies are bytes; who wants text decodes it.
+- A lost connection is redis-py's ``ConnectionError``, whatever the event loop calls it.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from urllib.parse import urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError  # noqa: A004
 from redis.retry import Retry
 
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from redis.asyncio import Redis as AsyncRedis
 
     from stream.settings import Settings
@@ -75,11 +80,43 @@ def connect_async(settings: Settings) -> AsyncRedis:
         UsageError: the URL is no Redis URL, or its TLS settings do not fit.
     """
     try:
-        return redis.asyncio.Redis.from_url(
+        client = redis.asyncio.Redis.from_url(
             settings.redis, retry=AsyncRetry(NoBackoff(), 0), **redis_kwargs(settings)
         )
     except ValueError as error:
         raise UsageError(_wrong_url(settings, error)) from None
+    pool = client.connection_pool  # an URL's scheme decides on the class, above any argument
+    pool.connection_class = _ON_UVLOOP.get(pool.connection_class, pool.connection_class)
+    return client
+
+
+class _OnUvloop(AbstractConnection):
+    """uvloop refuses to write to a transport that was closed meanwhile with a bare ``RuntimeError``.
+
+    asyncio's own loop does not, and redis-py (8.1) knows no other: the error would pass for one of ours.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        try:
+            await super().send_packed_command(command, check_health)
+        except RuntimeError as error:
+            raise ConnectionError(f"The connection was closed: {error}") from error
+
+
+class TcpConnection(_OnUvloop, Connection):
+    """``redis://``."""
+
+
+class TlsConnection(_OnUvloop, SSLConnection):
+    """``rediss://``."""
+
+
+_ON_UVLOOP: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: TcpConnection,
+    SSLConnection: TlsConnection,
+}
 
 
 def shown_url(url: str) -> str:
