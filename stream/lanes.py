@@ -5,6 +5,8 @@ Rules:
   store last confirmed.
 - A run is taken only when it is of the lane's epoch and the next number in it. When one is missing, or the
   store refused an apply, the lane is closed: everything of it is dropped until a rewind opens it anew.
+- Whoever works on a partition leaves a note there, so that a record which kills workers is found
+  (``stream.core.suspicion``).
 - A log that ends before what was applied is another log (a topic deleted and created again, a broker that
   kept nothing): its partition starts over, loudly. Counters stay.
 """
@@ -12,13 +14,19 @@ Rules:
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from uuid import uuid4
 
+import msgspec
 import structlog
+from msgspec.structs import replace
 
+from stream.core import suspicion
 from stream.core.seen import Seen
 from stream.core.segments import DEFAULT_SEGMENTS_KEPT, segment_of, segments_in_reach
+from stream.core.suspicion import Note
 from stream.store.contract import NOTHING_APPLIED
 from stream.transport import Position
 
@@ -33,6 +41,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("lanes")
 
+_decode_note = msgspec.json.Decoder(Note).decode
+
 
 class RunMissing(Exception):  # noqa: N818
     """A run was lost between the fetch and the pipeline; the lane must be rewound."""
@@ -43,6 +53,9 @@ MAX_STATES = 50_000
 
 More than the products of all windows between judge and store (three of at most 16,384 events): their states
 are not in the store yet."""
+
+
+NO_NOTE = Note(worker=None, base=NOTHING_APPLIED)
 
 
 @dataclass
@@ -62,6 +75,10 @@ class Lane:
     """Detector states as of ``judged``, the latest last."""
     seen: Seen | None = None
     """Which events were counted lately, as of ``judged``; None when nobody asks for duplicates."""
+    note: Note = NO_NOTE
+    """What is known of workers that died here."""
+    note_left: bool = False
+    """Whether the store has the note."""
     committed: int = NOTHING_APPLIED
     """Highest offset the group was told of."""
 
@@ -69,6 +86,13 @@ class Lane:
     def name(self) -> str:
         """``topic:number``, as the store knows it."""
         return partition_name(self.tp)
+
+    def advance(self, shard: int, offset: int) -> None:
+        """The store has everything of a shard up to ``offset``."""
+        self.applied[shard] = offset
+        if self.note.width:
+            self.note = suspicion.widened(self.note, min(self.applied))
+            self.note_left = bool(self.note.width)
 
     def remember(self, states: Mapping[str, bytes]) -> None:
         """Keeps new detector states for the next window."""
@@ -82,6 +106,16 @@ class Lane:
 def partition_name(tp: TP) -> str:
     """``topic:number``."""
     return f"{tp.topic}:{tp.partition}"
+
+
+class _Recalled(NamedTuple):
+    """What the store knows of a partition besides its offset, on its way from ``positions`` to ``open``."""
+
+    seen: Seen | None
+    note: Note
+
+
+NOTHING_RECALLED = _Recalled(None, NO_NOTE)
 
 
 class Lanes:
@@ -104,6 +138,8 @@ class Lanes:
         self._store = store
         self._channels = channels
         self._segments_kept = segments_kept
+        self._worker = uuid4().hex
+        self._recalled: dict[TP, _Recalled] = {}
         self._lanes: dict[TP, Lane] = {}
 
     def __getitem__(self, tp: TP) -> Lane:
@@ -118,24 +154,67 @@ class Lanes:
         stored = await self._store.applied([partition_name(tp) for tp in tps])
         ends = await kafka.ends(tps)
         positions = {tp: await self._position(tp, stored[partition_name(tp)], *ends[tp], kafka) for tp in tps}
-        return await self._with_seen(positions)
+        await self._recall(positions)
+        return positions
 
-    async def _with_seen(self, positions: Mapping[TP, Position]) -> Mapping[TP, Position]:
-        """Adds what was counted lately; read after the offsets, so the fence refuses what came between."""
+    async def _recall(self, positions: Mapping[TP, Position]) -> None:
+        """Reads what else the store knows; after the offsets, so that the fence refuses what came between."""
+        names = {tp: partition_name(tp) for tp in positions}
         kept = self._segments_kept
-        if kept is None:
-            return positions
         wanted = {
-            partition_name(tp): range(
+            names[tp]: range(
                 segments_in_reach(position.offset, kept).start, segment_of(max(position.applied)) + 1
             )
             for tp, position in positions.items()
-            if max(position.applied) != NOTHING_APPLIED
+            if kept is not None and max(position.applied) != NOTHING_APPLIED
         }
-        stored = await self._store.seen(wanted)
+        fingerprints = await self._store.seen(wanted)
+        notes = await self._store.notes(list(names.values()))
+        for (tp, position), note in zip(positions.items(), notes, strict=True):
+            self._recalled[tp] = _Recalled(
+                None if kept is None else Seen(kept, fingerprints.get(names[tp])),
+                self._read_note(tp, note, min(position.applied)),
+            )
+
+    def _read_note(self, tp: TP, stored: bytes | None, applied: int) -> Note:
+        found = None
+        with suppress(msgspec.MsgspecError):  # another version's words
+            found = _decode_note(stored) if stored else None
+        note = suspicion.read(found, self._worker, applied)
+        if note.width and (found is None or note != found):
+            log.error(
+                "workers died here, one after the other: looking for the record that kills them",
+                partition=partition_name(tp),
+                counted_to=applied,
+                records_at_a_time=note.width,
+                condemned=list(note.condemned),
+            )
+        return note
+
+    def notes_to_leave(self, tps: Iterable[TP], at: tuple[int, int]) -> dict[str, bytes]:
+        """What the store must have before these partitions are worked on, by partition name.
+
+        Args:
+            tps: partitions of the next window.
+            at: first and last offset of it, where it is one of suspects.
+        """
+        notes = {}
+        for tp in tps:
+            lane = self._lanes[tp]
+            if lane.note.width:
+                lane.note = replace(lane.note, at=at)
+            elif lane.note_left:
+                continue
+            lane.note_left = True
+            notes[lane.name] = msgspec.json.encode(lane.note)
+        return notes
+
+    def notes_to_take_back(self, tps: Iterable[TP]) -> dict[str, bytes]:
+        """What the store must have when these partitions are left in peace, by partition name."""
         return {
-            tp: position._replace(seen=Seen(kept, stored.get(partition_name(tp))))
-            for tp, position in positions.items()
+            lane.name: msgspec.json.encode(replace(lane.note, worker=None, at=None))
+            for lane in (self._lanes[tp] for tp in tps if tp in self._lanes)
+            if lane.note_left
         }
 
     async def _position(self, tp: TP, applied: tuple[int, ...], first: int, end: int, kafka: Log) -> Position:
@@ -164,13 +243,15 @@ class Lanes:
         log.info("reading from what Redis holds", partitions=sorted(map(partition_name, positions)))
         for tp, position in positions.items():
             epoch = self._lanes[tp].epoch + 1 if tp in self._lanes else 1
+            recalled = self._recalled.pop(tp, NOTHING_RECALLED)
             self._lanes[tp] = Lane(
                 tp,
                 self._channels[tp.topic],
                 epoch,
                 applied=list(position.applied),
                 judged=list(position.applied),
-                seen=position.seen,
+                seen=recalled.seen,
+                note=recalled.note,
             )
             log.debug("reading", partition=partition_name(tp), offset=position.offset)
         return {tp: self._lanes[tp].epoch for tp in positions}

@@ -10,6 +10,8 @@ Rules:
 - A window is judged on what the one before it will have stored. Should that be refused, the lane is closed
   and both are dropped; the fence would refuse the second in any case, for its base is not stored.
 - Everything is bounded: a full inbox makes ``put`` wait, which fills Faust's buffer, which stops the fetch.
+- Records that follow deaths of workers are suspects: they are worked on alone, a few at a time, with a note
+  of which left in the store before. What is condemned is a dead letter, unread.
 - What is stale (its lane was revoked or rewound) is dropped before the store sees it; what slips through is
   fenced there.
 - A record ends as exactly one of counted, dead, skipped or duplicate, and the ledger says so in the same
@@ -32,7 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import structlog
 
 from stream.backoff import retry
-from stream.core.decode import Limits, decode_run
+from stream.core.decode import DeadLetter, Limits, decode_run
 from stream.lanes import RunMissing
 from stream.record import Judge, Part, Timing
 from stream.scorer import isolate
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from aiokafka import ConsumerRecord
     from faust.types import TP
 
+    from stream.core.decode import Decoded
     from stream.core.events import Score
     from stream.lanes import Lane, Lanes
     from stream.record import Detector, Judged, Refused
@@ -57,6 +60,9 @@ WINDOW_S = 0.5
 be read again after a crash."""
 LEAST_WINDOW = 256
 """Events a window may always hold: enough for sorting by length to pay (useful-token share 0.9)."""
+
+
+DIED_OF_IT = "workers died while they worked on this record and nothing else; it was not tried again"
 
 
 class Publisher(Protocol):
@@ -163,6 +169,8 @@ class Pipeline:
         self._to_apply: asyncio.Queue[list[Judged]] = asyncio.Queue(maxsize=1)
         self._window_room = min(LEAST_WINDOW, settings.window_events)
         self._windows_in_flight = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._draining = False
@@ -222,31 +230,60 @@ class Pipeline:
     async def _decode_stage(self) -> None:
         while True:
             await self._arrived.wait()
+            suspects = self._suspects_wait()
+            if suspects:
+                await self._empty.wait()  # a death must have been theirs
             runs = self._take_window()
             if runs:
                 self._windows_in_flight += 1
+                self._empty.clear()
+                await self._leave_notes(runs)
                 await self._to_score.put(await self._in_thread("decode", self._decode, runs))
+            if suspects:
+                await self._empty.wait()
             self._note_quiet()
 
+    def _suspects_wait(self) -> bool:
+        return any(
+            self._lanes.is_current(run.tp, run.epoch) and self._lanes[run.tp].note.width
+            for run in self._inbox
+        )
+
+    async def _leave_notes(self, runs: Sequence[Run]) -> None:
+        at = (runs[0].records[0].offset, runs[-1].records[-1].offset)
+        notes = self._lanes.notes_to_leave({run.tp for run in runs}, at)
+        if notes:
+            await retry(lambda: self._store.leave_notes(notes), "leave a note")
+
     def _take_window(self) -> list[Run]:
-        runs = []
+        runs: list[Run] = []
         room = self._window_room
         while self._inbox and room:
             run = self._inbox.popleft()
             self._waiting_records -= len(run.records)
             if not self._lanes.is_current(run.tp, run.epoch):
                 continue
+            width = self._lanes[run.tp].note.width
+            if width and runs:
+                self._give_back(run)
+                break
+            if width:
+                room = min(room, width)
             if len(run.records) > room:
-                rest = run._replace(records=run.records[room:])
-                self._inbox.appendleft(rest)
-                self._waiting_records += len(rest.records)
+                self._give_back(run._replace(records=run.records[room:]))
                 run = run._replace(records=run.records[:room])
             runs.append(run)
             room -= len(run.records)
+            if width:
+                break
         if not self._inbox:
             self._arrived.clear()
         self._space.set()
         return runs
+
+    def _give_back(self, run: Run) -> None:
+        self._inbox.appendleft(run)
+        self._waiting_records += len(run.records)
 
     def _decode(self, runs: Sequence[Run]) -> Window:
         by_tp: dict[TP, list[ConsumerRecord]] = {}
@@ -258,7 +295,7 @@ class Pipeline:
         texts: list[str] = []
         for tp, records in by_tp.items():
             lane = self._lanes[tp]
-            decoded = decode_run(lane.channel, records, self._settings.limits)
+            decoded = _decode_uncondemned(lane, records, self._settings.limits)
             part = Part.of(tp, epochs[tp], lane.channel, records, decoded, lane.seen, first_row=len(texts))
             texts.extend([event.text for event in part.events])
             parts.append(part)
@@ -339,6 +376,8 @@ class Pipeline:
                 [each for each in judged if self._lanes.is_current(each.part.tp, each.part.epoch)]
             )
             self._windows_in_flight -= 1
+            if not self._windows_in_flight:
+                self._empty.set()
             self.progress.windows += 1
             self._note_quiet()
 
@@ -377,7 +416,7 @@ class Pipeline:
                     part.tp, f"offsets {step.base + 1} to {step.last} refused, {instead} is stored: {problem}"
                 )
                 return
-            lane.applied[step.shard] = step.last
+            lane.advance(step.shard, step.last)
         self._note_progress(judged)
 
     def _note_progress(self, judged: Judged) -> None:
@@ -401,3 +440,13 @@ class Pipeline:
     def _note_quiet(self) -> None:
         if not self._inbox and not self._windows_in_flight:
             self._quiet.set()
+
+
+def _decode_uncondemned(lane: Lane, records: Sequence[ConsumerRecord], limits: Limits) -> Decoded:
+    """Decodes what workers did not die of."""
+    condemned = lane.note.condemned
+    if not condemned:
+        return decode_run(lane.channel, records, limits)
+    decoded = decode_run(lane.channel, [each for each in records if each.offset not in condemned], limits)
+    dead = [DeadLetter(each.offset, "worker", DIED_OF_IT) for each in records if each.offset in condemned]
+    return decoded._replace(dead=sorted(decoded.dead + dead))

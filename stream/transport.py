@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from aiokafka import ConsumerRecord, TopicPartition
 
-    from stream.core.seen import Seen
-
 log = structlog.get_logger("consumer")
 
 RUN_RECORDS = 1000
@@ -67,8 +65,6 @@ class Position(NamedTuple):
     offset: int
     applied: tuple[int, ...]
     """Highest applied offset of each shard; -1 for none."""
-    seen: Seen | None = None
-    """Which events were counted lately; None when nobody asks for duplicates."""
 
 
 class Log(Protocol):

@@ -42,6 +42,10 @@ from stream.store.redis import RedisStore
 from stream.transport import RunSchema, Transport
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from faust.types import TP
+
     from stream.core.events import Channel
     from stream.scorer.contract import Scorer
     from stream.settings import Settings
@@ -50,6 +54,8 @@ log = structlog.get_logger("worker")
 
 DRAIN_S = 20.0
 """Longest a stop waits for what is inside: several windows, below the 30 s that supervisors grant."""
+NOTES_S = 2.0
+"""Longest a rebalance waits for a note to be taken back."""
 REPORT_S = 1.0
 """How often the status board is told."""
 RATE_REPORTS = 10
@@ -156,6 +162,7 @@ class Worker:
         @self.app.on_partitions_revoked.connect
         async def close_lanes(_app: Any, revoked: Any, **_: Any) -> None:
             self._lanes.close(revoked)
+            await self._take_notes_back(revoked)
 
     async def start(self) -> None:
         """Waits for Redis, Kafka and the topics, then joins the group."""
@@ -195,7 +202,15 @@ class Worker:
         log.info("draining")
         if not await self.pipeline.drain(DRAIN_S):
             log.warning("not everything could be recorded in time; the next owner reads it again")
+        await self._take_notes_back(self.app.consumer.assignment())
         await self.app.consumer.commit()
+
+    async def _take_notes_back(self, tps: Iterable[TP]) -> None:
+        """Partitions are left in peace. Where Redis is away a death too many is noted: no harm in it."""
+        notes = self._lanes.notes_to_take_back(tps)
+        if notes:
+            with suppress(DependencyError, TimeoutError):
+                await asyncio.wait_for(self._store.leave_notes(notes), NOTES_S)
 
     async def close(self) -> None:
         """Leaves the group and disconnects."""

@@ -104,6 +104,14 @@ class CounterStore(Protocol):
         """
         ...
 
+    async def notes(self, partitions: Sequence[str]) -> list[bytes | None]:
+        """What workers left at partitions, in the order asked; see ``stream.core.suspicion``."""
+        ...
+
+    async def leave_notes(self, notes: Mapping[str, bytes]) -> None:
+        """Leaves a note at each partition, in place of the one there."""
+        ...
+
     async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
         """Detector states, in the order asked."""
         ...

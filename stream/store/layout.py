@@ -67,6 +67,11 @@ class Layout:
         """String: fingerprints of the events counted in a segment of a partition's offsets."""
         return f"{self._prefixes[shard]}seen:{partition}:{segment}"
 
+    @property
+    def notes(self) -> str:
+        """Hash of what workers leave at a ``topic:partition`` while they work on it."""
+        return f"{self._prefixes[0]}notes"
+
     def ledger(self, shard: int) -> str:
         """Hash of ``channel:outcome`` to how many events ended so."""
         return f"{self._prefixes[shard]}ledger"

@@ -31,6 +31,7 @@ class MemoryStore:
         self.products: dict[str, dict[Field, list[int]]] = {}
         self.detector_states: dict[tuple[str, str], bytes] = {}
         self.fingerprints: list[dict[tuple[str, int], bytes]] = [{} for _ in range(shards)]
+        self.notes_left: dict[str, bytes] = {}
         self.ledger: Counter[str] = Counter()
         self.outboxes: list[dict[str, OutboxEntry]] = [{} for _ in range(shards)]
         self.round_trips = 0
@@ -57,6 +58,7 @@ class MemoryStore:
 
     async def forget(self, partition: str) -> None:
         """See ``CounterStore``."""
+        self.notes_left.pop(partition, None)
         for offsets, fingerprints in zip(self.offsets, self.fingerprints, strict=True):
             offsets.pop(partition, None)
             for key in [key for key in fingerprints if key[0] == partition]:
@@ -71,6 +73,14 @@ class MemoryStore:
             }
             for partition, numbers in segments.items()
         }
+
+    async def notes(self, partitions: Sequence[str]) -> list[bytes | None]:
+        """See ``CounterStore``."""
+        return [self.notes_left.get(partition) for partition in partitions]
+
+    async def leave_notes(self, notes: Mapping[str, bytes]) -> None:
+        """See ``CounterStore``."""
+        self.notes_left.update(notes)
 
     async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
         """See ``CounterStore``."""

@@ -112,6 +112,7 @@ class RedisStore:
         """Drops the offsets of a partition; see ``CounterStore``."""
         stored = (await self.applied([partition]))[partition]
         pipe = self._client.pipeline(transaction=False)
+        pipe.hdel(self._layout.notes, partition)
         for shard, applied in enumerate(stored):
             pipe.hdel(self._layout.offsets(shard), partition)
             newest = segment_of(max(applied, 0))
@@ -132,6 +133,22 @@ class RedisStore:
         for (partition, number), packed in zip(wanted, zip(*by_shard, strict=True), strict=True):
             found[partition][number] = b"".join(part for part in packed if part)
         return found
+
+    async def notes(self, partitions: Sequence[str]) -> list[bytes | None]:
+        """What workers left at partitions; see ``CounterStore``."""
+        if not partitions:
+            return []
+        pipe = self._client.pipeline(transaction=False)
+        pipe.hmget(self._layout.notes, list(partitions))
+        (found,) = await self._execute(pipe)
+        return list(found)
+
+    async def leave_notes(self, notes: Mapping[str, bytes]) -> None:
+        """Leaves notes at partitions; see ``CounterStore``."""
+        pipe = self._client.pipeline(transaction=False)
+        for partition, note in notes.items():
+            pipe.hset(self._layout.notes, partition, note)
+        await self._execute(pipe)
 
     async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
         """Detector states, one MGET per shard; see ``CounterStore``."""

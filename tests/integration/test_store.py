@@ -304,6 +304,21 @@ async def test_a_step_on_another_base_changes_nothing(
     await store.close()
 
 
+@pytest.mark.parametrize("make", ["redis", "memory"])
+async def test_a_note_stays_until_the_next_one_or_until_the_partition_is_forgotten(
+    settings: Settings, make: str
+) -> None:
+    store: CounterStore = redis_store(settings) if make == "redis" else MemoryStore()
+    await store.open()
+    await store.leave_notes({"reviews:0": b"one", "reviews:1": b"two"})
+    await store.leave_notes({"reviews:0": b"three"})
+    assert await store.notes(["reviews:1", "reviews:0", "chats:0"]) == [b"two", b"three", None]
+    assert await store.notes([]) == []
+    await store.forget("reviews:0")
+    assert await store.notes(["reviews:0", "reviews:1"]) == [None, b"two"]
+    await store.close()
+
+
 async def test_of_several_steps_only_those_on_a_wrong_base_are_refused(store: RedisStore) -> None:
     good = step_of([event()], last=4)
     other = step_of([event()], partition="reviews:1", base=2, last=4)

@@ -38,7 +38,7 @@ def make(*applied: int, shards: int = 1) -> tuple[Lanes, MemoryStore]:
     for offsets, offset in zip(store.offsets, applied, strict=False):
         if offset >= 0:
             offsets["reviews:0"] = offset
-    return Lanes(store, {"reviews": "reviews", "chats": "chats"}, segments_kept=None), store
+    return Lanes(store, {"reviews": "reviews", "chats": "chats"}), store
 
 
 async def position(lanes: Lanes, log: FakeLog) -> tuple[Position, list[str]]:

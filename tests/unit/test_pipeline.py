@@ -24,6 +24,7 @@ from stream import backoff
 from stream.core.buckets import RESOLUTIONS, field
 from stream.core.events import CHANNELS, Score
 from stream.core.segments import SEGMENT_OFFSETS
+from stream.core.suspicion import Note
 from stream.errors import DependencyError
 from stream.lanes import Lanes
 from stream.pipeline import Pipeline, PipelineSettings
@@ -803,6 +804,83 @@ async def test_a_recreated_topic_is_counted_from_its_start() -> None:
         await after.read_all()
         assert store.products["kettle"]["total"][:4] == [0, 0, 26, 26 * 800]
         assert store.offsets == [{"reviews:0": 5}]
+
+
+class Death(BaseException):
+    """The process dies of a text."""
+
+
+class MortalScorer(KeywordScorer):
+    """Dies of "deadly"."""
+
+    def score(self, encoded: Texts, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        if any("deadly" in encoded.texts[row] for row in rows):
+            raise Death
+        return super().score(encoded, rows)
+
+
+async def live(
+    logs: dict[TP, list[ConsumerRecord]], store: ShakyStore, publisher: RecordingPublisher
+) -> None:
+    """One worker's life; raises ``BaseExceptionGroup`` when it dies."""
+    bench = Bench(logs, store)
+    bench.scorer = bench.pipeline._scorer = MortalScorer()
+    bench.publisher = bench.pipeline._publisher = publisher
+    async with bench:
+        await bench.read_all_at_once()
+
+
+async def test_records_that_kill_workers_become_dead_letters_and_all_others_are_counted() -> None:
+    deadly = (0, 150, 151, 290)
+    logs = {
+        R0: [record(n, review(n, text="deadly" if n in deadly else "fine"), tp=R0) for n in range(300)],
+        R1: [record(n, review(1000 + n, product_id="lamp"), tp=R1) for n in range(300)],
+    }
+    store = ShakyStore()
+    publisher = RecordingPublisher(store)
+    deaths = 0
+    while True:
+        try:
+            await live(logs, store, publisher)
+        except BaseExceptionGroup:
+            deaths += 1
+            assert deaths < 40
+        else:
+            break
+    assert publisher.refused().keys() == {("reviews", 0, offset) for offset in deadly}
+    assert {letter.stage for letter, _ in publisher.letters} == {"worker"}
+    assert store.ledger == {"reviews:counted": 596, "reviews:dead": 4}
+    assert store.products["lamp"]["total"][2] == 300
+
+
+async def test_a_worker_that_stops_in_peace_raises_no_suspicion() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(3)]}
+    store = ShakyStore()
+    for _ in range(5):
+        async with Bench(logs, store, lose_run=lambda _: True) as bench:
+            await store.leave_notes(bench.lanes.notes_to_leave([R0], (0, 2)))
+            await store.leave_notes(bench.lanes.notes_to_take_back([R0]))
+    async with Bench(logs, store) as bench:
+        assert bench.lanes[R0].note.width == 0
+
+
+async def test_what_is_suspected_is_worked_on_alone() -> None:
+    logs = {
+        R0: [record(n, review(n), tp=R0) for n in range(40)],
+        R1: [record(n, review(100 + n, product_id="lamp"), tp=R1) for n in range(40)],
+    }
+    bench = Bench(logs)
+    async with bench:
+        bench.lanes[R0].note = Note(worker="b", base=-1, until=20, width=4, narrow_until=20)
+        await bench.read_all_at_once()
+        of_suspects = [
+            [step.last for step in steps]
+            for steps in bench.store.applies
+            if steps[0].partition == "reviews:0" and steps[0].last <= 20
+        ]
+        assert of_suspects == [[3], [6], [10], [13], [17], [20]]
+        assert bench.lanes[R0].note.width == 0
+        assert_conserved(bench)
 
 
 class Trouble:
