@@ -23,6 +23,7 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from stream.backoff import retry
 from stream.core import suspicion
 from stream.core.seen import Seen
 from stream.core.segments import DEFAULT_SEGMENTS_KEPT, segment_of, segments_in_reach
@@ -67,6 +68,8 @@ class Lane:
     epoch: int = 0
     next_number: int = 0
     closed: bool = False
+    generation: int = 0
+    """Of the counters it was opened on; what is judged here is for no other."""
     applied: list[int] = field(default_factory=list)
     """Highest offset the store has confirmed, by shard."""
     judged: list[int] = field(default_factory=list)
@@ -151,9 +154,12 @@ class Lanes:
 
     async def positions(self, tps: set[TP], kafka: Log) -> Mapping[TP, Position]:
         """Where to read each partition from; see ``OffsetSink``."""
-        stored = await self._store.applied([partition_name(tp) for tp in tps])
+        names = [partition_name(tp) for tp in tps]
+        stored = await retry(lambda: self._store.applied(names), "ask Redis where to begin")
+        generation = self._store.generation
         ends = await kafka.ends(tps)
         positions = {tp: await self._position(tp, stored[partition_name(tp)], *ends[tp], kafka) for tp in tps}
+        positions = {tp: position._replace(generation=generation) for tp, position in positions.items()}
         await self._recall(positions)
         return positions
 
@@ -248,6 +254,7 @@ class Lanes:
                 tp,
                 self._channels[tp.topic],
                 epoch,
+                generation=position.generation,
                 applied=list(position.applied),
                 judged=list(position.applied),
                 seen=recalled.seen,

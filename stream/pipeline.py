@@ -38,6 +38,7 @@ from stream.core.decode import DeadLetter, Limits, decode_run
 from stream.lanes import RunMissing
 from stream.record import Judge, Part, Timing
 from stream.scorer import isolate
+from stream.store.contract import MOVED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from stream.lanes import Lane, Lanes
     from stream.record import Detector, Judged, Refused
     from stream.scorer.contract import Scorer
-    from stream.store.contract import CounterStore
+    from stream.store.contract import Apply, CounterStore
     from stream.transport import Run
 
 log = structlog.get_logger("pipeline")
@@ -152,7 +153,6 @@ class Pipeline:
         self._scorer = scorer
         self._judge = Judge(
             detector=detector,
-            shard=store.shard,
             model_version=scorer.version,
             late_after_ms=settings.late_after_ms,
             with_scores=settings.publish_scores,
@@ -346,6 +346,7 @@ class Pipeline:
             states,
             lane.seen,
             window.timing,
+            lane.generation,
         )
         for step in judged.steps:
             lane.judged[step.shard] = step.last
@@ -411,10 +412,7 @@ class Pipeline:
         for step in judged.steps:
             instead = stored[step.partition, step.shard]
             if instead is not None:
-                problem = "Redis lost writes" if instead < step.base else "somebody else applied them"
-                self._start_rewind(
-                    part.tp, f"offsets {step.base + 1} to {step.last} refused, {instead} is stored: {problem}"
-                )
+                self._start_rewind(part.tp, _why_refused(step, instead))
                 return
             lane.advance(step.shard, step.last)
         self._note_progress(judged)
@@ -450,3 +448,11 @@ def _decode_uncondemned(lane: Lane, records: Sequence[ConsumerRecord], limits: L
     decoded = decode_run(lane.channel, [each for each in records if each.offset not in condemned], limits)
     dead = [DeadLetter(each.offset, "worker", DIED_OF_IT) for each in records if each.offset in condemned]
     return decoded._replace(dead=sorted(decoded.dead + dead))
+
+
+def _why_refused(step: Apply, instead: int) -> str:
+    offsets = f"offsets {step.base + 1} to {step.last} refused"
+    if instead == MOVED:
+        return f"{offsets}: the counters moved to another generation"
+    problem = "Redis lost writes" if instead < step.base else "somebody else applied them"
+    return f"{offsets}, {instead} is stored: {problem}"

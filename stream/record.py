@@ -24,9 +24,10 @@ from stream.core.segments import segments_out_of_reach
 from stream.core.spike import Observation
 from stream.core.tally import ProductTally, tally
 from stream.store.contract import Apply, ProductApply
+from stream.store.layout import shard_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Mapping, Sequence
+    from collections.abc import Container, Mapping, Sequence
 
     from aiokafka import ConsumerRecord
     from faust.types import TP
@@ -137,7 +138,6 @@ class Judge:
 
     Args:
         detector: the judge of spikes.
-        shard: the shard of a product.
         model_version: names the model in scores.
         late_after_ms: from when on an event is late.
         with_scores: whether scores are to be published.
@@ -147,13 +147,11 @@ class Judge:
         self,
         *,
         detector: Detector,
-        shard: Callable[[str], int],
         model_version: str,
         late_after_ms: float,
         with_scores: bool,
     ) -> None:
         self._detector = detector
-        self._shard = shard
         self._model_version = model_version
         self._late_after_ms = late_after_ms
         self._with_scores = with_scores
@@ -166,6 +164,7 @@ class Judge:
         states: Mapping[str, bytes | None],
         seen: Seen | None,
         timing: Timing,
+        generation: int = 0,
     ) -> Judged:
         """The steps that record a part.
 
@@ -177,8 +176,9 @@ class Judge:
             seen: what its partition remembers, up to this part; it is brought up to date. None counts
                 every event.
             timing: of its window, for scores.
+            generation: which ``applied`` and ``states`` are of.
         """
-        fresh = _Fresh.of(part, scored, applied, seen, self._shard)
+        fresh = _Fresh.of(part, scored, applied, seen)
         products = tally(fresh.events, fresh.labels, fresh.sentiments, self._late_after_ms)
         new_states: dict[str, bytes] = {}
         alerts: dict[str, list[bytes]] = {}
@@ -196,17 +196,18 @@ class Judge:
                 here = {
                     product_id: product
                     for product_id, product in products.items()
-                    if len(applied) == 1 or self._shard(product_id) == shard
+                    if shard_of(product_id, len(applied)) == shard
                 }
-                steps.append(self._step(part, shard, base, fresh, here, new_states, alerts, seen))
+                step = self._step(part, applied, shard, fresh, here, new_states, alerts, seen)
+                steps.append(step._replace(generation=generation))
         scores = self._scores(part, fresh, timing) if self._with_scores else []
         return Judged(part, steps, fresh.dead, new_states, scores)
 
     def _step(
         self,
         part: Part,
+        applied: Sequence[int],
         shard: int,
-        base: int,
         fresh: _Fresh,
         products: Mapping[str, ProductTally],
         states: Mapping[str, bytes],
@@ -218,12 +219,12 @@ class Judge:
             "late": sum(product.late for product in products.values()),
             "dead": len(fresh.dead) if shard == 0 else 0,
             "skipped": fresh.skipped if shard == 0 else 0,
-            "duplicate": sum(self._shard(event.product_id) == shard for event in fresh.duplicates),
+            "duplicate": sum(shard_of(event.product_id, len(applied)) == shard for event in fresh.duplicates),
         }
         return Apply(
             shard=shard,
             partition=part.name,
-            base=base,
+            base=applied[shard],
             last=part.last_offset,
             channel=part.channel,
             arrival_ms=max((event.arrival_ms for event in fresh.events), default=0),
@@ -241,7 +242,7 @@ class Judge:
             ],
             transitions=[alert for product_id in products for alert in alerts.get(product_id, ())],
             seen=fresh.remembered(products, part.last_offset, seen.kept) if seen else [],
-            forgotten=segments_out_of_reach(base, part.last_offset, seen.kept) if seen else [],
+            forgotten=segments_out_of_reach(applied[shard], part.last_offset, seen.kept) if seen else [],
         )
 
     def _scores(self, part: Part, fresh: _Fresh, timing: Timing) -> list[Score]:
@@ -284,13 +285,12 @@ class _Fresh:
         scored: Scored,
         applied: Sequence[int],
         seen: Seen | None,
-        shard: Callable[[str], int],
     ) -> _Fresh:
         events, prints = part.events, part.fingerprints
         probabilities, labels = scored.probabilities[part.rows], scored.labels[part.rows]
         first, stop = part.rows.start, part.rows.stop
         failed = {row - first: why for row, why in scored.failed.items() if first <= row < stop}
-        rows, duplicates = _to_count(part, failed, applied, seen, shard)
+        rows, duplicates = _to_count(part, failed, applied, seen)
         if len(rows) < len(events):
             events = [events[row] for row in rows]
             probabilities, labels = probabilities[rows], labels[rows]
@@ -333,7 +333,6 @@ def _to_count(
     failed: Mapping[int, str],
     applied: Sequence[int],
     seen: Seen | None,
-    shard: Callable[[str], int],
 ) -> tuple[list[int], list[Event]]:
     """Rows of the part's events that are to be counted, and the events that were counted before."""
     events = part.events
@@ -343,12 +342,14 @@ def _to_count(
         rows = [
             row
             for row, event in enumerate(events)
-            if row not in failed and event.offset > applied[shard(event.product_id)]
+            if row not in failed and event.offset > applied[shard_of(event.product_id, len(applied))]
         ]
     if seen is None or part.fingerprints is None:
         return rows, []
     admitted = seen.admit(_offsets([events[row] for row in rows]), part.fingerprints[rows])
-    duplicates = [event for event in part.duplicates if event.offset > applied[shard(event.product_id)]]
+    duplicates = [
+        event for event in part.duplicates if event.offset > applied[shard_of(event.product_id, len(applied))]
+    ]
     if not admitted.all():
         duplicates += [events[row] for row, new in zip(rows, admitted, strict=True) if not new]
         rows = [row for row, new in zip(rows, admitted, strict=True) if new]

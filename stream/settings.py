@@ -64,7 +64,8 @@ class Settings(BaseSettings):
         1,
         ge=1,
         le=1024,
-        description="Slots the products are spread over. Fixed at first use; above 1 only for a cluster.",
+        description="Slots a new namespace spreads its products over; above 1 only for a cluster."
+        " `reviewpulse reshard` changes it.",
     )
 
     group: str = Field("reviewpulse", min_length=1, description="Kafka consumer group of the workers.")

@@ -65,6 +65,8 @@ class Position(NamedTuple):
     offset: int
     applied: tuple[int, ...]
     """Highest applied offset of each shard; -1 for none."""
+    generation: int = 0
+    """Of the counters that ``applied`` is about."""
 
 
 class Log(Protocol):

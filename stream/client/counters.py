@@ -3,7 +3,7 @@
 Rules:
 - Reading never writes, and never needs a worker to be up.
 - Before the first event there is no layout in Redis: everything is empty, nothing fails.
-- The layout is looked up once; what the questions are is in ``stream.client.counts``.
+- What the questions are, and how they find the live counters, is in ``stream.client.counts``.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from stream import settings as configuration
 from stream.client import counts
+from stream.client.counts import LiveLayout
 from stream.core.buckets import WINDOWS
 from stream.errors import DependencyError
 from stream.redis_config import connect, connect_async, shown_url
-from stream.store.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     import redis
     import redis.asyncio
 
-    from stream.client.counts import ChannelTotals, Commands, LeaderBy, ProductCounts, Replies
+    from stream.client.counts import ChannelTotals, LeaderBy, ProductCounts, Question
     from stream.settings import Settings
 
 A = TypeVar("A")
@@ -43,37 +43,23 @@ class _Reader:
 
     def __init__(self, settings: Settings | None, now_ms: Callable[[], int]) -> None:
         self._settings = settings or configuration.load()
-        self._namespace = self._settings.namespace
         self._now_ms = now_ms
-        self._layout: Layout | None = None
+        self._live = LiveLayout(self._settings.namespace)
 
-    def _on_layout(
-        self, question: Callable[[Layout], Generator[Commands, Replies, A]]
-    ) -> Generator[Commands, Replies, A]:
-        """Finds the layout first, where it is not known yet.
-
-        While no worker has written one, one shard is as empty as any other number of them.
-        """
-        if self._layout is None:
-            self._layout = yield from counts.ask_layout(self._namespace)
-        return (yield from question(self._layout or Layout(self._namespace, 1)))
-
-    def _get(
-        self, product_ids: Sequence[str], window: str
-    ) -> Generator[Commands, Replies, list[ProductCounts]]:
-        return self._on_layout(
+    def _get(self, product_ids: Sequence[str], window: str) -> Question[list[ProductCounts]]:
+        return self._live.asked(
             lambda layout: counts.ask_products(layout, product_ids, window, self._now_ms())
         )
 
-    def _windows(
-        self, product_id: str, windows: Sequence[str]
-    ) -> Generator[Commands, Replies, list[ProductCounts]]:
-        return self._on_layout(lambda layout: counts.ask_windows(layout, product_id, windows, self._now_ms()))
+    def _windows(self, product_id: str, windows: Sequence[str]) -> Question[list[ProductCounts]]:
+        return self._live.asked(
+            lambda layout: counts.ask_windows(layout, product_id, windows, self._now_ms())
+        )
 
     def _leaders(
         self, window: str, by: LeaderBy, min_events: int, limit: int
-    ) -> Generator[Commands, Replies, list[ProductCounts]]:
-        return self._on_layout(
+    ) -> Question[list[ProductCounts]]:
+        return self._live.asked(
             lambda layout: counts.ask_leaders(
                 layout, window, self._now_ms(), by=by, min_events=min_events, limit=limit
             )
@@ -158,9 +144,9 @@ class LiveCounters(_Reader):
 
     def totals(self) -> dict[str, ChannelTotals]:
         """What became of every event so far, by channel (``reviews``, ``chats``)."""
-        return self._ask(self._on_layout(counts.ask_totals))
+        return self._ask(self._live.asked(counts.ask_totals))
 
-    def _ask(self, question: Generator[Commands, Replies, A]) -> A:
+    def _ask(self, question: Question[A]) -> A:
         try:
             commands = next(question)
             while True:
@@ -234,9 +220,9 @@ class AsyncLiveCounters(_Reader):
 
     async def totals(self) -> dict[str, ChannelTotals]:
         """See ``LiveCounters.totals``."""
-        return await self._ask(self._on_layout(counts.ask_totals))
+        return await self._ask(self._live.asked(counts.ask_totals))
 
-    async def _ask(self, question: Generator[Commands, Replies, A]) -> A:
+    async def _ask(self, question: Question[A]) -> A:
         try:
             commands = next(question)
             while True:

@@ -3,7 +3,9 @@
 Rules:
 - A question is a generator: it yields lists of Redis commands, is sent their replies, and returns its
   answer. ``LiveCounters`` and ``AsyncLiveCounters`` drive the same questions.
-- The number of shards is read from Redis, never configured: a reader cannot look in the wrong place.
+- Where to look is read from Redis, never configured: each list of commands ends with the layout key, and when
+  that has changed the question is asked again. So a reader follows a switch to another generation of counters
+  at no extra round trip. The layout comes last, for a generation is removed only after it was switched from.
 - Counts of a window are sums of whole buckets (see ``stream.core.buckets``): at least the window, at most
   one bucket more. ``late`` and the first and last event times are all-time, whatever the window.
 - Leaders by negative share are ordered by the lower end of the share's interval, so that one complaint out
@@ -13,24 +15,25 @@ Rules:
 from __future__ import annotations
 
 import heapq
-import json
 import math
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, get_args
 
 import msgspec
 
 from stream.core.buckets import WINDOWS, window_fields
 from stream.core.events import CHANNELS
 from stream.errors import DependencyError, UsageError
-from stream.store.layout import LAYOUT_VERSION, Layout
+from stream.store.layout import Layout, UnknownLayout, read_written
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 Commands: TypeAlias = "list[Command]"
 Replies: TypeAlias = "list[Any]"
+A = TypeVar("A")
+Question: TypeAlias = "Generator[Commands, Replies, A]"
 
 LeaderBy = Literal["negative_share", "negative", "events"]
 LEADER_ORDERS: tuple[LeaderBy, ...] = get_args(LeaderBy)
@@ -140,27 +143,56 @@ class _Read(NamedTuple):
     last_event_ms: int | None
 
 
-def ask_layout(namespace: str) -> Generator[Commands, Replies, Layout | None]:
-    """The layout that the workers wrote, or None while none has.
+class LiveLayout:
+    """Where the live counters are, as far as a reader knows. Threads may share one.
 
-    Raises:
-        DependencyError: another version of Reviewpulse wrote it.
+    Before the first event there is no layout: one shard is then as empty as any other number of them.
+
+    Args:
+        namespace: prefix of every key.
     """
-    (written,) = yield [("GET", Layout(namespace, 1).layout_key)]
-    if written is None:
-        return None
-    layout = json.loads(written)
-    if layout["version"] != LAYOUT_VERSION:
-        raise DependencyError(
-            f"Redis holds counters of layout {layout['version']} under the namespace {namespace!r}; this"
-            f" version of reviewpulse reads layout {LAYOUT_VERSION}: use the version that the workers run."
-        )
-    return Layout(namespace, layout["shards"])
+
+    def __init__(self, namespace: str) -> None:
+        self._known: tuple[bytes | None, Layout] = (None, Layout(namespace, 1))
+
+    def asked(self, question: Callable[[Layout], Question[A]]) -> Question[A]:
+        """A question about the live counters, whichever they are by the time it is answered.
+
+        Raises:
+            DependencyError: another version of Reviewpulse wrote the layout.
+        """
+        while True:
+            _, layout = self._known
+            asking = question(layout)
+            try:
+                commands = next(asking)
+                while True:
+                    *replies, written = yield [*commands, ("GET", layout.layout_key)]
+                    if self._learn(written) != layout:
+                        break
+                    commands = asking.send(replies)
+            except StopIteration as answered:
+                answer: A = answered.value
+                return answer
+
+    def _learn(self, written: bytes | None) -> Layout:
+        known, layout = self._known
+        if written is None or written == known:
+            return layout
+        try:
+            layout = read_written(written).layout(layout.namespace)
+        except UnknownLayout as error:
+            raise DependencyError(
+                f"Redis holds {error} under the namespace {layout.namespace!r}, which this version of"
+                " reviewpulse cannot read: use the version that the workers run."
+            ) from None
+        self._known = (written, layout)
+        return layout
 
 
 def ask_products(
     layout: Layout, product_ids: Sequence[str], window: str, now_ms: int
-) -> Generator[Commands, Replies, list[ProductCounts]]:
+) -> Question[list[ProductCounts]]:
     """Counts of some products in one window, in the order asked; zeros for one that was never seen.
 
     Raises:
@@ -176,7 +208,7 @@ def ask_products(
 
 def ask_windows(
     layout: Layout, product_id: str, windows: Sequence[str], now_ms: int
-) -> Generator[Commands, Replies, list[ProductCounts]]:
+) -> Question[list[ProductCounts]]:
     """Counts of one product in several windows, in the order asked.
 
     Raises:
@@ -192,7 +224,7 @@ def ask_windows(
 
 def ask_leaders(
     layout: Layout, window: str, now_ms: int, *, by: LeaderBy, min_events: int, limit: int
-) -> Generator[Commands, Replies, list[ProductCounts]]:
+) -> Question[list[ProductCounts]]:
     """The products that lead in a window, best first.
 
     Raises:
@@ -214,7 +246,7 @@ def ask_leaders(
     return best
 
 
-def ask_totals(layout: Layout) -> Generator[Commands, Replies, dict[str, ChannelTotals]]:
+def ask_totals(layout: Layout) -> Question[dict[str, ChannelTotals]]:
     """What became of all events, by channel."""
     ledgers = yield [("HGETALL", layout.ledger(shard)) for shard in range(layout.shards)]
     sums: dict[str, dict[str, int]] = {channel: {} for channel in CHANNELS}

@@ -11,12 +11,17 @@
 --           forgotten       {key, ...}
 -- ARGV[4] the detector states of the products (length 0: leave the stored one), then the transitions' JSON,
 --         then the fingerprints, end to end: Lua's msgpack knows no binary type
--- Returns false when applied, or the offset that is stored instead of the base.
+-- Returns false when applied, the offset that is stored instead of the base, or -2 when the counters are moved
+-- to another generation (see stream/store/layout.py).
 --
 -- A lower stored offset means Redis lost writes (a gap), a higher one that somebody else applied them (a
 -- duplicate, a zombie). Either way nothing is written, and the worker goes by what is stored.
 
-local stored = tonumber(redis.call('HGET', KEYS[1], ARGV[1]) or -1)
+local found = redis.call('HMGET', KEYS[1], ARGV[1], 'moved')
+if found[2] then
+  return -2
+end
+local stored = tonumber(found[1] or -1)
 if stored ~= tonumber(ARGV[2]) then
   return stored
 end

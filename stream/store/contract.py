@@ -4,6 +4,8 @@ Rules:
 - ``apply`` is the one atomic step of a partition on a shard: counters, detector states, ledger, outbox and
   offset together, or nothing.
 - It is fenced: an apply names the offset it builds on, and is refused when another is stored.
+- Counters live in generations (``stream.store.layout``). An apply names the one it was made for, and is
+  refused when that is not the live one any more.
 - A store does not retry. When a call fails with ``DependencyError`` the step may or may not have happened;
   repeating it is safe, because the fence lets it happen once.
 """
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 NOTHING_APPLIED = -1
 """Stands for "no offset stored"."""
+MOVED = -2
+"""Stands for "the counters moved to another generation"."""
 
 
 class ProductApply(NamedTuple):
@@ -57,6 +61,8 @@ class Apply(NamedTuple):
     """(segment, fingerprints end to end) of the events counted; see ``stream.core.seen``."""
     forgotten: Sequence[int] = ()
     """Segments of which no fingerprint is needed any more."""
+    generation: int = 0
+    """Which the offsets and states it builds on are of."""
 
 
 class OutboxEntry(NamedTuple):
@@ -66,6 +72,7 @@ class OutboxEntry(NamedTuple):
     entry_id: str
     partition: str
     alert: bytes
+    generation: int = 0
 
 
 class CounterStore(Protocol):
@@ -76,21 +83,25 @@ class CounterStore(Protocol):
         """Slots the products are spread over."""
         ...
 
-    def shard(self, product_id: str) -> int:
-        """The shard a product lives in."""
+    @property
+    def generation(self) -> int:
+        """The generation that ``applied`` last answered for."""
         ...
 
     async def open(self) -> None:
-        """Connects; checks or writes the layout.
+        """Connects; goes by the stored layout, or writes one.
 
         Raises:
-            UsageError: the stored layout is another one.
-            DependencyError: the store is away.
+            UsageError: the stored layout is of a version unknown here.
+            DependencyError: the store is away, or stands still while its counters are moved.
         """
         ...
 
     async def applied(self, partitions: Sequence[str]) -> dict[str, tuple[int, ...]]:
-        """Highest applied offset of each partition, by shard; ``NOTHING_APPLIED`` where there is none."""
+        """Highest applied offset of each partition, by shard; ``NOTHING_APPLIED`` where there is none.
+
+        They are of the live generation, which ``generation`` names when this returns.
+        """
         ...
 
     async def forget(self, partition: str) -> None:
@@ -117,7 +128,11 @@ class CounterStore(Protocol):
         ...
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
-        """Runs each step; None where it was applied, else the offset stored instead of its base."""
+        """Runs each step.
+
+        Returns:
+            For each None where it was applied, else the offset stored instead of its base, or ``MOVED``.
+        """
         ...
 
     async def outbox(self, shard: int) -> list[OutboxEntry]:

@@ -1,34 +1,58 @@
-"""Names of everything Reviewpulse keeps in Redis. ``docs/redis-layout.md`` explains each for readers.
+"""Names of everything Reviewpulse keeps in Redis, and what ``<ns>:layout`` says about them.
 
 Rules:
 - All keys of a product carry its shard's hash tag, so one script call may touch them on Redis Cluster too.
-- The number of shards is written once, in ``<ns>:layout``; workers that disagree refuse to start, readers
-  take it from there.
+- Counters live in a *generation*. ``<ns>:layout`` names the live one and its number of shards; workers and
+  readers go by it, and follow when it changes. Which setting made it no longer matters.
+- A generation's keys carry its number, so that a new one can be filled beside the live one (``reviewpulse
+  rebuild``, ``reviewpulse reshard``). Generation 0 does without: its names are those of the first version.
+- A number is given once. Whoever still writes to a generation that is gone cannot hit a new one.
 """
 
 from __future__ import annotations
 
 import zlib
+from dataclasses import dataclass, field
+from typing import Literal
 
-LAYOUT_VERSION = 1
+import msgspec
+
+LAYOUT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""Version 1 knew no generations: it is generation 0."""
+
+MARK_FIELD = "moved"
+"""Field of a generation's offsets that refuses every step. No ``topic:number`` is called so."""
 
 
-class Layout:
-    """Key names of one namespace.
+def shard_of(product_id: str, shards: int) -> int:
+    """The shard a product lives in.
 
-    Args:
-        namespace: prefix of every key.
-        shards: slots the products are spread over.
+    >>> shard_of("B00004TZTZ", 16), shard_of("B00004TZTZ", 1)
+    (4, 0)
     """
+    return zlib.crc32(product_id.encode()) % shards if shards > 1 else 0
 
-    def __init__(self, namespace: str, shards: int) -> None:
-        self.namespace = namespace
-        self.shards = shards
-        self._prefixes = [f"{namespace}:{{s{shard}}}:" for shard in range(shards)]
+
+@dataclass(frozen=True)
+class Layout:
+    """Key names of one generation of a namespace."""
+
+    namespace: str
+    """Prefix of every key."""
+    shards: int
+    """Slots the products are spread over."""
+    generation: int = 0
+    _prefixes: tuple[str, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        tag = f".g{self.generation}" if self.generation else ""
+        prefixes = (f"{self.namespace}:{{s{shard}{tag}}}:" for shard in range(self.shards))
+        object.__setattr__(self, "_prefixes", tuple(prefixes))
 
     @property
     def layout_key(self) -> str:
-        """JSON: version and number of shards."""
+        """JSON: a ``Written``."""
         return f"{self.namespace}:layout"
 
     def shard(self, product_id: str) -> int:
@@ -37,13 +61,13 @@ class Layout:
         >>> Layout("rp", 16).shard("B00004TZTZ")
         4
         """
-        return zlib.crc32(product_id.encode()) % self.shards if self.shards > 1 else 0
+        return shard_of(product_id, self.shards)
 
     def prefix(self, shard: int) -> str:
         """What every key of a shard begins with.
 
-        >>> Layout("rp", 1).prefix(0)
-        'rp:{s0}:'
+        >>> Layout("rp", 1).prefix(0), Layout("rp", 4, generation=3).prefix(2)
+        ('rp:{s0}:', 'rp:{s2.g3}:')
         """
         return self._prefixes[shard]
 
@@ -60,7 +84,7 @@ class Layout:
         return f"{self._prefixes[shard]}active"
 
     def offsets(self, shard: int) -> str:
-        """Hash of the highest applied offset by ``topic:partition``."""
+        """Hash of the highest applied offset by ``topic:partition``; a ``Mark`` in ``MARK_FIELD``."""
         return f"{self._prefixes[shard]}offsets"
 
     def seen(self, shard: int, partition: str, segment: int) -> str:
@@ -79,3 +103,83 @@ class Layout:
     def outbox(self, shard: int) -> str:
         """Stream of alert transitions waiting for Kafka."""
         return f"{self._prefixes[shard]}outbox"
+
+
+class Pending(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """A generation that is being made beside the live one."""
+
+    kind: Literal["rebuild", "reshard"]
+    generation: int
+    shards: int
+    owner: str
+    """Names whoever makes it now: another name each time somebody takes it up."""
+    switching: bool = False
+    """The live generation stands still until the switch."""
+    model: str = ""
+    """Version of the model that a rebuild scores with."""
+    files: tuple[tuple[str, str], ...] = ()
+    """Files that a rebuild counts first: channel and SHA-256."""
+
+
+class Written(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What ``<ns>:layout`` says."""
+
+    version: int = msgspec.field(default_factory=lambda: LAYOUT_VERSION)  # so that it is always written
+    shards: int
+    """Of the live generation."""
+    generation: int = 0
+    """The live generation."""
+    highest: int = 0
+    """Highest number ever given to a generation, abandoned ones included."""
+    pending: Pending | None = None
+
+    def layout(self, namespace: str) -> Layout:
+        """The live generation's names."""
+        return Layout(namespace, self.shards, self.generation)
+
+    def next_generation(self) -> int:
+        """A number that was never given.
+
+        >>> Written(shards=1, generation=2, highest=4).next_generation()
+        5
+        """
+        return max(self.generation, self.highest) + 1
+
+
+class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a generation refuses steps; in each shard's offsets."""
+
+    owner: str
+    """The ``Pending.owner`` that set it."""
+    generation: int
+    """What takes this one's place."""
+    shards: int
+    retired: bool = False
+    """The switch is done: this holds for ever. Else it holds while the layout says ``switching``."""
+
+
+encode = msgspec.json.Encoder().encode
+decode_mark = msgspec.json.Decoder(Mark).decode
+_decode_written = msgspec.json.Decoder(Written).decode
+
+
+class UnknownLayout(ValueError):  # noqa: N818 - its message is a clause; whoever catches it makes the sentence
+    """The layout key holds what this version does not understand."""
+
+
+def read_written(raw: bytes) -> Written:
+    """Decodes the layout key.
+
+    Raises:
+        UnknownLayout: another version wrote it.
+
+    >>> read_written(b'{"version": 1, "shards": 4}').layout("rp")
+    Layout(namespace='rp', shards=4, generation=0)
+    """
+    try:
+        written = _decode_written(raw)
+    except msgspec.MsgspecError as error:
+        raise UnknownLayout(f"what is no layout ({error})") from None
+    if written.version not in READABLE_VERSIONS:
+        raise UnknownLayout(f"layout version {written.version}")
+    return written

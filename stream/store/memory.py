@@ -42,9 +42,10 @@ class MemoryStore:
         """Slots the products are spread over."""
         return self._layout.shards
 
-    def shard(self, product_id: str) -> int:
-        """The shard a product lives in."""
-        return self._layout.shard(product_id)
+    @property
+    def generation(self) -> int:
+        """There is but one."""
+        return 0
 
     async def open(self) -> None:
         """Nothing to connect to."""

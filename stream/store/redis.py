@@ -2,6 +2,8 @@
 
 Rules:
 - The steps of a micro-batch go out in one pipeline: one round trip.
+- Redis says which generation of counters is live (``stream.store.layout``). It is looked up whenever somebody
+  asks where to begin, and with every sweep of the outbox. Steps made for another generation are refused.
 - Every failure of the server or the way to it is a ``DependencyError``; the caller repeats the call. A reply
   that says the script failed on what is stored is ours, and crashes.
 """
@@ -29,8 +31,9 @@ from redis.exceptions import (
 from stream.core.segments import MOST_SEGMENTS_KEPT, segment_of
 from stream.errors import DependencyError, UsageError
 from stream.redis_config import shown_url
-from stream.store.contract import NOTHING_APPLIED, Apply, OutboxEntry
-from stream.store.layout import LAYOUT_VERSION, Layout
+from stream.store.contract import MOVED, NOTHING_APPLIED, Apply, OutboxEntry
+from stream.store.generations import Generations
+from stream.store.layout import MARK_FIELD, Layout, UnknownLayout, Written, read_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -55,13 +58,14 @@ class RedisStore:
 
     Args:
         client: connected with ``stream.redis_config.connect_async``.
-        layout: the keys' names.
+        layout: the keys' names, where Redis does not say otherwise yet.
         url: for messages; passwords in it are not shown.
     """
 
     def __init__(self, client: Redis, layout: Layout, url: str) -> None:
         self._client = client
         self._layout = layout
+        self._generations = Generations(client, layout.namespace)
         self._place = shown_url(url)
         self._script_sha = ""
 
@@ -70,17 +74,20 @@ class RedisStore:
         """Slots the products are spread over."""
         return self._layout.shards
 
-    def shard(self, product_id: str) -> int:
-        """The shard a product lives in."""
-        return self._layout.shard(product_id)
+    @property
+    def generation(self) -> int:
+        """The generation that ``applied`` last answered for."""
+        return self._layout.generation
 
     async def open(self) -> None:
         """Loads the script and agrees on the layout; see ``CounterStore``."""
-        wanted = {"version": LAYOUT_VERSION, "shards": self._layout.shards}
+        wanted = self._layout
         try:
             self._script_sha = await self._client.script_load(APPLY_SCRIPT)
-            await self._client.set(self._layout.layout_key, msgspec.json.encode(wanted), nx=True)
-            stored = msgspec.json.decode(await self._client.get(self._layout.layout_key) or b"{}")
+            found = await self._generations.agree(wanted)
+            await self._generations.wait_for_switch(found)
+        except UnknownLayout as error:
+            raise self._unknown_layout(error) from None
         except (AuthenticationError, NoPermissionError) as error:
             raise UsageError(
                 f"Redis at {self._place} refuses this user: {error}."
@@ -88,25 +95,72 @@ class RedisStore:
             ) from None
         except RedisError as error:
             raise self._failure(error) from error
-        if stored != wanted:
-            raise UsageError(
-                f"Redis at {self._place} holds layout {stored} under '{self._layout.namespace}', but this"
-                f" worker is set to {wanted}. Set REVIEWPULSE_SHARDS={stored.get('shards')}, or use another"
-                " REVIEWPULSE_NAMESPACE."
+        self._go_by(found.written)
+        if self._layout.shards != wanted.shards:
+            # What Redis holds decides: a worker started with yesterday's setting can do no harm by it.
+            log.warning(
+                "REVIEWPULSE_SHARDS is for a new namespace; going by what Redis holds. Set it to that, or"
+                " change what Redis holds with `reviewpulse reshard`",
+                setting=wanted.shards,
+                shards=self._layout.shards,
+                namespace=wanted.namespace,
             )
 
     async def applied(self, partitions: Sequence[str]) -> dict[str, tuple[int, ...]]:
-        """Offsets by shard; see ``CounterStore``."""
+        """Offsets by shard in the live generation; see ``CounterStore``."""
         if not partitions:
             return {}
-        pipe = self._client.pipeline(transaction=False)
-        for shard in range(self.shards):
-            pipe.hmget(self._layout.offsets(shard), list(partitions))
-        by_shard = await self._execute(pipe)
-        return {
-            partition: tuple(NOTHING_APPLIED if row[n] is None else int(row[n]) for row in by_shard)
-            for n, partition in enumerate(partitions)
-        }
+        while True:
+            layout = self._layout
+            pipe = self._client.pipeline(transaction=False)
+            for shard in range(layout.shards):
+                pipe.hmget(layout.offsets(shard), [*partitions, MARK_FIELD])
+            pipe.get(layout.layout_key)
+            *by_shard, raw = await self._execute(pipe)
+            marks = [row[-1] for row in by_shard if row[-1] is not None]
+            if await self._is_current(layout, raw, marks):
+                return {
+                    partition: tuple(NOTHING_APPLIED if row[n] is None else int(row[n]) for row in by_shard)
+                    for n, partition in enumerate(partitions)
+                }
+
+    async def _is_current(self, layout: Layout, raw: bytes | None, marks: Sequence[bytes]) -> bool:
+        """Whether ``layout`` is the live one, unmarked; else what is live is known afterwards."""
+        try:
+            if marks:
+                await self._generations.heed(layout, marks)
+                found = await self._generations.agree(layout)
+            elif raw is None:  # Redis lost everything: it gets back the layout it had
+                found = await self._generations.agree(layout)
+            else:
+                return not self._go_by_raw(raw)
+        except UnknownLayout as error:
+            raise self._unknown_layout(error) from None
+        except RedisError as error:
+            raise self._failure(error) from error
+        return not self._go_by(found.written) and not marks
+
+    def _go_by(self, written: Written) -> bool:
+        """Uses what the layout key says from now on; whether that is another generation."""
+        live = written.layout(self._layout.namespace)
+        if live == self._layout:
+            return False
+        if live.generation != self._layout.generation:
+            log.info("following the counters to another generation", generation=live.generation)
+        self._layout = live
+        return True
+
+    def _go_by_raw(self, raw: bytes) -> bool:
+        try:
+            return self._go_by(read_written(raw))
+        except UnknownLayout as error:
+            raise self._unknown_layout(error) from None
+
+    def _unknown_layout(self, error: UnknownLayout) -> UsageError:
+        return UsageError(
+            f"Redis at {self._place} holds {error} under '{self._layout.namespace}', which this version does"
+            " not know: use the version that wrote it, or another REVIEWPULSE_NAMESPACE."
+        )
 
     async def forget(self, partition: str) -> None:
         """Drops the offsets of a partition; see ``CounterStore``."""
@@ -154,7 +208,7 @@ class RedisStore:
         """Detector states, one MGET per shard; see ``CounterStore``."""
         by_shard: dict[int, list[int]] = {}
         for n, product_id in enumerate(product_ids):
-            by_shard.setdefault(self.shard(product_id), []).append(n)
+            by_shard.setdefault(self._layout.shard(product_id), []).append(n)
         pipe = self._client.pipeline(transaction=False)
         for rows in by_shard.values():
             pipe.mget([self._layout.spike(channel, product_ids[n]) for n in rows])
@@ -166,9 +220,13 @@ class RedisStore:
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
         """One pipeline of script calls; see ``CounterStore``."""
+        if any(step.base == NOTHING_APPLIED for step in steps):
+            await self._look()  # a generation that is gone holds nothing, too: the fence would let this pass
+        layout = self._layout
         pipe = self._client.pipeline(transaction=False)
         for step in steps:
-            pipe.evalsha(self._script_sha, 4, *self._script_arguments(step))
+            if step.generation == layout.generation:
+                pipe.evalsha(self._script_sha, 4, *self._script_arguments(layout, step))
         replies = await self._execute(pipe, raise_on_error=False)
         if any(isinstance(reply, NoScriptError) for reply in replies):
             # A restarted or failed-over server has lost its scripts. Steps are fenced: run them all again.
@@ -178,11 +236,20 @@ class RedisStore:
         for reply in replies:
             if isinstance(reply, RedisError):
                 raise self._failure(reply)
-        return [None if reply is None else int(reply) for reply in replies]
+        stored = iter([None if reply is None else int(reply) for reply in replies])
+        return [next(stored) if step.generation == layout.generation else MOVED for step in steps]
 
-    def _script_arguments(self, step: Apply) -> list[Any]:
+    async def _look(self) -> None:
+        """Looks which generation is live."""
+        pipe = self._client.pipeline(transaction=False)
+        pipe.get(self._layout.layout_key)
+        (raw,) = await self._execute(pipe)
+        if raw is not None:
+            self._go_by_raw(raw)
+
+    def _script_arguments(self, layout: Layout, step: Apply) -> list[Any]:
         """Keys and arguments as ``apply.lua`` lists them."""
-        layout, shard = self._layout, step.shard
+        shard = step.shard
         states = [product.state or b"" for product in step.products]
         body = _pack(
             (
@@ -208,12 +275,22 @@ class RedisStore:
         return [*keys, step.partition, step.base, body, b"".join(states + step.transitions + fingerprints)]
 
     async def outbox(self, shard: int) -> list[OutboxEntry]:
-        """Alert transitions waiting; see ``CounterStore``."""
+        """Alert transitions waiting in the live generation; see ``CounterStore``."""
+        layout = self._layout
         pipe = self._client.pipeline(transaction=False)
-        pipe.xrange(self._layout.outbox(shard))
-        (entries,) = await self._execute(pipe)
+        pipe.xrange(layout.outbox(shard))
+        pipe.get(layout.layout_key)
+        entries, raw = await self._execute(pipe)
+        if raw is not None and self._go_by_raw(raw):
+            return await self.outbox(shard) if shard < self.shards else []
         return [
-            OutboxEntry(shard, entry_id.decode(), fields[b"partition"].decode(), fields[b"alert"])
+            OutboxEntry(
+                shard,
+                entry_id.decode(),
+                fields[b"partition"].decode(),
+                fields[b"alert"],
+                layout.generation,
+            )
             for entry_id, fields in entries
         ]
 
@@ -221,7 +298,8 @@ class RedisStore:
         """Deletes outbox entries; see ``CounterStore``."""
         pipe = self._client.pipeline(transaction=False)
         for entry in entries:
-            pipe.xdel(self._layout.outbox(entry.shard), entry.entry_id)
+            layout = Layout(self._layout.namespace, entry.shard + 1, entry.generation)
+            pipe.xdel(layout.outbox(entry.shard), entry.entry_id)
         await self._execute(pipe)
 
     async def close(self) -> None:

@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.client import counts
-from stream.client.counts import PRODUCTS_A_TRIP, ProductCounts, leading, wilson_lower
+from stream.client.counts import PRODUCTS_A_TRIP, LiveLayout, ProductCounts, leading, wilson_lower
 from stream.core.buckets import RESOLUTIONS, field
 from stream.errors import DependencyError, UsageError
 from stream.store.layout import Layout
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
 NOW_MS = 1_700_000_000_000
 pack = msgspec.msgpack.encode
@@ -42,9 +42,10 @@ class FakeRedis:
         active = self.layout.active(self.layout.shard(product_id))
         self.active.setdefault(active, {})[product_id.encode()] = last_ms
 
-    def ask(self, question: Generator[Any, Any, Any]) -> Any:
+    def ask(self, question: Generator[Any, Any, Any], replies: Any = None) -> Any:
+        """Answers a question; ``replies`` are those to commands that it has given already."""
         try:
-            commands = next(question)
+            commands = question.send(replies)
             while True:
                 self.trips += 1
                 commands = question.send([self.answer(*command) for command in commands])
@@ -153,17 +154,71 @@ def test_totals_add_the_shards_up() -> None:
     assert (totals["chats"].counted, totals["chats"].skipped) == (0, 2)
 
 
-def test_shards_come_from_redis() -> None:
-    assert FakeRedis(shards=16).ask(counts.ask_layout("rp")).shards == 16
+def totals_of(product_id: str) -> Callable[[Layout], Any]:
+    return lambda layout: counts.ask_products(layout, [product_id], "all", NOW_MS)
 
 
-def test_no_layout_is_none_and_a_newer_one_is_refused() -> None:
+def test_shards_come_from_redis_and_are_asked_for_along_with_the_rest() -> None:
+    redis = FakeRedis(shards=16)
+    redis.add("p", [3, 1, 6, 2_500], NOW_MS)
+    live = LiveLayout("rp")
+    assert redis.ask(live.asked(totals_of("p")))[0].events == 10
+    assert redis.trips == 2  # the first guess is one shard
+    assert redis.ask(live.asked(totals_of("p")))[0].events == 10
+    assert redis.trips == 3
+
+
+def test_before_the_first_worker_everything_is_empty_and_then_it_is_not() -> None:
     redis = FakeRedis()
-    redis.strings["rp:layout"] = b'{"version": 2, "shards": 1}'
-    with pytest.raises(DependencyError, match="layout 2"):
-        redis.ask(counts.ask_layout("rp"))
-    redis.strings.clear()
-    assert redis.ask(counts.ask_layout("rp")) is None
+    written = redis.strings.pop("rp:layout")
+    live = LiveLayout("rp")
+    assert redis.ask(live.asked(totals_of("p")))[0].events == 0
+    redis.strings["rp:layout"] = written
+    redis.add("p", [1, 0, 0, 0], NOW_MS)
+    assert redis.ask(live.asked(totals_of("p")))[0].events == 1
+
+
+def switch(redis: FakeRedis, *, shards: int, generation: int) -> None:
+    """What `rebuild` and `reshard` do; the old generation's keys go."""
+    redis.layout = Layout("rp", shards, generation)
+    written = {"version": 2, "shards": shards, "generation": generation}
+    redis.strings["rp:layout"] = json.dumps(written).encode()
+    redis.hashes.clear()
+    redis.active.clear()
+
+
+def test_a_reader_follows_a_switch_to_another_generation() -> None:
+    redis = FakeRedis()
+    redis.add("p", [3, 1, 6, 2_500], NOW_MS)
+    live = LiveLayout("rp")
+    assert redis.ask(live.asked(totals_of("p")))[0].events == 10
+    switch(redis, shards=4, generation=1)
+    redis.add("p", [7, 0, 0, -7_000], NOW_MS)
+    assert redis.ask(live.asked(totals_of("p")))[0].events == 7
+    trips = redis.trips
+    assert redis.ask(live.asked(totals_of("p")))[0].events == 7
+    assert redis.trips == trips + 1
+
+
+def test_a_switch_in_the_middle_of_a_question_begins_it_anew() -> None:
+    redis = FakeRedis()
+    names = [f"p{n}" for n in range(PRODUCTS_A_TRIP + 1)]
+    for name in names:
+        redis.add(name, [1, 0, 0, 0], NOW_MS)
+    question = LiveLayout("rp").asked(lambda layout: counts.ask_products(layout, names, "all", NOW_MS))
+    first = [redis.answer(*command) for command in next(question)]
+    switch(redis, shards=2, generation=1)
+    for name in names:
+        redis.add(name, [0, 0, 2, 0], NOW_MS)
+    found = redis.ask(question, first)
+    assert [each.events for each in found] == [2] * len(names)
+
+
+def test_a_layout_of_a_newer_version_is_refused_by_name() -> None:
+    redis = FakeRedis()
+    redis.strings["rp:layout"] = b'{"version": 3, "shards": 1}'
+    with pytest.raises(DependencyError, match="layout version 3"):
+        redis.ask(LiveLayout("rp").asked(totals_of("p")))
 
 
 @pytest.mark.parametrize("window", ["2h", "", "ALL"])
