@@ -283,8 +283,8 @@ def wilson_lower(successes: int, trials: int, z: float = 1.96) -> float:
     >>> round(wilson_lower(1, 1), 3), round(wilson_lower(900, 1000), 3), wilson_lower(0, 0)
     (0.207, 0.88, 0.0)
     """
-    if not trials:
-        return 0.0
+    if not successes:
+        return 0.0  # what the formula says, but for rounding
     share = successes / trials
     centre = share + z * z / (2 * trials)
     half_width = z * math.sqrt((share * (1 - share) + z * z / (4 * trials)) / trials)
