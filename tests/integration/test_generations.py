@@ -26,7 +26,9 @@ OWNER = "one switch"
 
 
 def step(*, base: int, last: int, generation: int = 0, shard: int = 0) -> Apply:
-    return Apply(shard, "reviews:0", base, last, "reviews", 0, {"reviews:skipped": 1}, [], [], generation)
+    return Apply(
+        shard, "reviews:0", base, last, "reviews", 0, {"reviews:skipped": 1}, [], [], generation=generation
+    )
 
 
 def store_of(settings: Settings, shards: int = 1) -> RedisStore:
