@@ -155,30 +155,52 @@ class Lanes:
     async def positions(self, tps: set[TP], kafka: Log) -> Mapping[TP, Position]:
         """Where to read each partition from; see ``OffsetSink``."""
         names = [partition_name(tp) for tp in tps]
-        stored = await retry(lambda: self._store.applied(names), "ask Redis where to begin")
-        generation = self._store.generation
+        while True:
+            stored = await retry(lambda: self._store.applied(names), "ask Redis where to begin")
+            generation = self._store.generation
+            fingerprints = await self._fingerprints(stored)
+            if self._store.generation == generation:
+                break
         ends = await kafka.ends(tps)
         positions = {tp: await self._position(tp, stored[partition_name(tp)], *ends[tp], kafka) for tp in tps}
         positions = {tp: position._replace(generation=generation) for tp, position in positions.items()}
-        await self._recall(positions)
+        await self._recall(positions, fingerprints)
         return positions
 
-    async def _recall(self, positions: Mapping[TP, Position]) -> None:
-        """Reads what else the store knows; after the offsets, so that the fence refuses what came between."""
-        names = {tp: partition_name(tp) for tp in positions}
+    async def _fingerprints(self, stored: dict[str, tuple[int, ...]]) -> Mapping[str, Mapping[int, bytes]]:
+        """Those of what was counted up to exactly the offsets in ``stored``, which it brings up to date.
+
+        They must not be of a later moment: Redis may lose what came between, and with it be back at these
+        offsets. The fence would then let pass a step that takes lost events for counted ones.
+        """
         kept = self._segments_kept
-        wanted = {
-            names[tp]: range(
-                segments_in_reach(position.offset, kept).start, segment_of(max(position.applied)) + 1
-            )
-            for tp, position in positions.items()
-            if kept is not None and max(position.applied) != NOTHING_APPLIED
-        }
-        fingerprints = await self._store.seen(wanted)
-        notes = await self._store.notes(list(names.values()))
-        for (tp, position), note in zip(positions.items(), notes, strict=True):
+        found: dict[str, Mapping[int, bytes]] = {}
+        if kept is None:
+            return found
+        while True:
+            wanted = {
+                name: range(segments_in_reach(min(applied) + 1, kept).start, segment_of(max(applied)) + 1)
+                for name, applied in stored.items()
+                if name not in found and max(applied) != NOTHING_APPLIED
+            }
+            if not wanted:
+                return found
+            for name, (segments, as_of) in (await self._store.seen(wanted)).items():
+                if as_of == tuple((applied, applied) for applied in stored[name]):
+                    found[name] = segments
+                stored[name] = tuple(after for _, after in as_of)
+
+    async def _recall(
+        self, positions: Mapping[TP, Position], fingerprints: Mapping[str, Mapping[int, bytes]]
+    ) -> None:
+        """Keeps what else the store knows until ``open``."""
+        kept, names = self._segments_kept, [partition_name(tp) for tp in positions]
+        notes = await self._store.notes(names)
+        for (tp, position), name, note in zip(positions.items(), names, notes, strict=True):
+            # A log that starts over has nothing to remember.
+            counted = fingerprints.get(name) if max(position.applied) != NOTHING_APPLIED else None
             self._recalled[tp] = _Recalled(
-                None if kept is None else Seen(kept, fingerprints.get(names[tp])),
+                None if kept is None else Seen(kept, counted),
                 self._read_note(tp, note, min(position.applied)),
             )
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from stream.lanes import Lane, Lanes
     from stream.record import Detector, Judged, Refused
     from stream.scorer.contract import Scorer
-    from stream.store.contract import Apply, CounterStore
+    from stream.store.contract import Apply, CounterStore, Span
     from stream.transport import Run
 
 log = structlog.get_logger("pipeline")
@@ -333,10 +333,13 @@ class Pipeline:
                 for part in window.parts
                 if self._lanes.is_current(part.tp, part.epoch)
             ]
-            await self._to_apply.put([await self._judge_part(window, part, lane) for part, lane in parts])
+            judged = [await self._judge_part(window, part, lane) for part, lane in parts]
+            await self._to_apply.put([each for each in judged if each is not None])
 
-    async def _judge_part(self, window: Window, part: Part, lane: Lane) -> Judged:
+    async def _judge_part(self, window: Window, part: Part, lane: Lane) -> Judged | None:
         states = await self._states(part, lane)
+        if states is None:
+            return None
         judged: Judged = await self._in_thread(
             "judge",
             self._judge.judge,
@@ -353,9 +356,13 @@ class Pipeline:
         lane.remember(judged.states)
         return judged
 
-    async def _states(self, part: Part, lane: Lane) -> dict[str, bytes | None]:
-        """Detector states of the part's products: remembered ones, the others from the store."""
-        remembered = lane.states
+    async def _states(self, part: Part, lane: Lane) -> dict[str, bytes | None] | None:
+        """Detector states of the part's products: remembered ones, the others from the store.
+
+        None, and a rewind, when the store's are not of offsets that this lane knows: read while somebody
+        else's step was stored, which Redis then lost, they would pass the fence.
+        """
+        applied, remembered = tuple(lane.applied), lane.states
         states: dict[str, bytes | None] = {}
         missing = []
         for product_id in {event.product_id for event in part.events}:
@@ -364,8 +371,15 @@ class Pipeline:
             else:
                 states[product_id] = state
         if missing:
-            found = await retry(lambda: self._store.states(part.channel, missing), "read detector states")
-            states.update(zip(missing, found, strict=True))
+            found = await retry(
+                lambda: self._store.states(part.name, part.channel, missing), "read detector states"
+            )
+            problem = _why_unknown(found.as_of, applied, lane)
+            if problem is not None:
+                if self._lanes.is_current(part.tp, part.epoch):
+                    self._start_rewind(part.tp, f"detector states cannot be built on: {problem}")
+                return None
+            states.update(zip(missing, found.states, strict=True))
         return states
 
     # Stage 4: apply.
@@ -454,5 +468,25 @@ def _why_refused(step: Apply, instead: int) -> str:
     offsets = f"offsets {step.base + 1} to {step.last} refused"
     if instead == MOVED:
         return f"{offsets}: the counters moved to another generation"
-    problem = "Redis lost writes" if instead < step.base else "somebody else applied them"
-    return f"{offsets}, {instead} is stored: {problem}"
+    return f"{offsets}, {instead} is stored: {_problem(instead, step.base)}"
+
+
+def _why_unknown(as_of: Mapping[int, Span], applied: Sequence[int], lane: Lane) -> str | None:
+    """What is wrong with states that were read; None when they are as of offsets that ``lane`` knows.
+
+    Args:
+        as_of: the offsets they are of, by shard.
+        applied: what the lane knew to be applied before they were asked for.
+        lane: whose offsets up to ``judged`` hold no event of these products beyond ``applied``.
+    """
+    if len(applied) <= max(as_of):
+        return "the counters moved to another generation"
+    for shard, (before, after) in as_of.items():
+        if before < applied[shard] or after > lane.judged[shard]:
+            known = f"{applied[shard]} to {lane.judged[shard]} is known"
+            return f"{before} to {after} is stored, {known}: {_problem(before, applied[shard])}"
+    return None
+
+
+def _problem(stored: int, known: int) -> str:
+    return "Redis lost writes" if stored < known else "somebody else applied them"

@@ -75,6 +75,31 @@ class OutboxEntry(NamedTuple):
     generation: int = 0
 
 
+Span = tuple[int, int]
+"""The offset stored before something was read, and the one stored after it.
+
+What is read is as of an offset between the two. Whoever goes on from there must know which: Redis may lose
+writes, and then be again at an offset that what was read is long past. The fence cannot tell."""
+
+
+class StoredSeen(NamedTuple):
+    """Fingerprints of a partition's counted events."""
+
+    segments: dict[int, bytes]
+    """Those of the segments asked for."""
+    as_of: tuple[Span, ...]
+    """By shard."""
+
+
+class StoredStates(NamedTuple):
+    """Detector states."""
+
+    states: list[bytes | None]
+    """In the order asked."""
+    as_of: dict[int, Span]
+    """Of the partition asked for, by shard, where a state was asked of it."""
+
+
 class CounterStore(Protocol):
     """What the pipeline needs of a store."""
 
@@ -108,11 +133,8 @@ class CounterStore(Protocol):
         """Drops a partition's offsets, because its log is another one now. Counters stay."""
         ...
 
-    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, dict[int, bytes]]:
-        """Fingerprints of the events counted, of the segments asked for, by partition and segment.
-
-        Ask for ``applied`` first: what was counted between the two answers is then refused by the fence.
-        """
+    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, StoredSeen]:
+        """Fingerprints of the events counted, of the segments asked for, by partition."""
         ...
 
     async def notes(self, partitions: Sequence[str]) -> list[bytes | None]:
@@ -123,8 +145,8 @@ class CounterStore(Protocol):
         """Leaves a note at each partition, in place of the one there."""
         ...
 
-    async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
-        """Detector states, in the order asked."""
+    async def states(self, partition: str, channel: Channel, product_ids: Sequence[str]) -> StoredStates:
+        """Detector states of products, and the offsets of ``partition`` that they are as of."""
         ...
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:

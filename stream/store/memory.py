@@ -7,7 +7,15 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from stream.core.buckets import MAX_FIELDS, is_expired
-from stream.store.contract import NOTHING_APPLIED, Apply, OutboxEntry, ProductApply
+from stream.store.contract import (
+    NOTHING_APPLIED,
+    Apply,
+    OutboxEntry,
+    ProductApply,
+    Span,
+    StoredSeen,
+    StoredStates,
+)
 from stream.store.layout import Layout
 
 if TYPE_CHECKING:
@@ -65,13 +73,16 @@ class MemoryStore:
             for key in [key for key in fingerprints if key[0] == partition]:
                 del fingerprints[key]
 
-    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, dict[int, bytes]]:
+    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, StoredSeen]:
         """See ``CounterStore``."""
         return {
-            partition: {
-                number: b"".join(stored.get((partition, number), b"") for stored in self.fingerprints)
-                for number in numbers
-            }
+            partition: StoredSeen(
+                {
+                    number: b"".join(stored.get((partition, number), b"") for stored in self.fingerprints)
+                    for number in numbers
+                },
+                tuple(self._span(shard, partition) for shard in range(self.shards)),
+            )
             for partition, numbers in segments.items()
         }
 
@@ -83,9 +94,16 @@ class MemoryStore:
         """See ``CounterStore``."""
         self.notes_left.update(notes)
 
-    async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
+    async def states(self, partition: str, channel: Channel, product_ids: Sequence[str]) -> StoredStates:
         """See ``CounterStore``."""
-        return [self.detector_states.get((channel, product_id)) for product_id in product_ids]
+        return StoredStates(
+            [self.detector_states.get((channel, product_id)) for product_id in product_ids],
+            {shard: self._span(shard, partition) for shard in map(self._layout.shard, product_ids)},
+        )
+
+    def _span(self, shard: int, partition: str) -> Span:
+        stored = self.offsets[shard].get(partition, NOTHING_APPLIED)
+        return stored, stored
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
         """See ``CounterStore``."""

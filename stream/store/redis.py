@@ -31,7 +31,7 @@ from redis.exceptions import (
 from stream.core.segments import MOST_SEGMENTS_KEPT, segment_of
 from stream.errors import DependencyError, UsageError
 from stream.redis_config import shown_url
-from stream.store.contract import MOVED, NOTHING_APPLIED, Apply, OutboxEntry
+from stream.store.contract import MOVED, NOTHING_APPLIED, Apply, OutboxEntry, StoredSeen, StoredStates
 from stream.store.generations import Generations
 from stream.store.layout import MARK_FIELD, Layout, UnknownLayout, Written, read_written
 
@@ -120,7 +120,7 @@ class RedisStore:
             marks = [row[-1] for row in by_shard if row[-1] is not None]
             if await self._is_current(layout, raw, marks):
                 return {
-                    partition: tuple(NOTHING_APPLIED if row[n] is None else int(row[n]) for row in by_shard)
+                    partition: tuple(_offset(row[n]) for row in by_shard)
                     for n, partition in enumerate(partitions)
                 }
 
@@ -174,19 +174,31 @@ class RedisStore:
                 pipe.unlink(self._layout.seen(shard, partition, segment))
         await self._execute(pipe)
 
-    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, dict[int, bytes]]:
+    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, StoredSeen]:
         """Fingerprints of counted events, one MGET per shard; see ``CounterStore``."""
         wanted = [(partition, number) for partition, numbers in segments.items() for number in numbers]
-        found: dict[str, dict[int, bytes]] = {partition: {} for partition in segments}
         if not wanted:
-            return found
+            return {}
+        layout, names = self._layout, list(segments)
         pipe = self._client.pipeline(transaction=False)
-        for shard in range(self.shards):
-            pipe.mget([self._layout.seen(shard, partition, number) for partition, number in wanted])
-        by_shard = await self._execute(pipe)
-        for (partition, number), packed in zip(wanted, zip(*by_shard, strict=True), strict=True):
+        for shard in range(layout.shards):
+            pipe.hmget(layout.offsets(shard), names)
+            pipe.mget([layout.seen(shard, partition, number) for partition, number in wanted])
+            pipe.hmget(layout.offsets(shard), names)
+        replies = await self._execute(pipe)
+        found: dict[str, dict[int, bytes]] = {partition: {} for partition in segments}
+        for (partition, number), packed in zip(wanted, zip(*replies[1::3], strict=True), strict=True):
             found[partition][number] = b"".join(part for part in packed if part)
-        return found
+        return {
+            partition: StoredSeen(
+                found[partition],
+                tuple(
+                    (_offset(before[n]), _offset(after[n]))
+                    for before, after in zip(replies[::3], replies[2::3], strict=True)
+                ),
+            )
+            for n, partition in enumerate(names)
+        }
 
     async def notes(self, partitions: Sequence[str]) -> list[bytes | None]:
         """What workers left at partitions; see ``CounterStore``."""
@@ -204,19 +216,26 @@ class RedisStore:
             pipe.hset(self._layout.notes, partition, note)
         await self._execute(pipe)
 
-    async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
+    async def states(self, partition: str, channel: Channel, product_ids: Sequence[str]) -> StoredStates:
         """Detector states, one MGET per shard; see ``CounterStore``."""
+        layout = self._layout
         by_shard: dict[int, list[int]] = {}
         for n, product_id in enumerate(product_ids):
-            by_shard.setdefault(self._layout.shard(product_id), []).append(n)
+            by_shard.setdefault(layout.shard(product_id), []).append(n)
         pipe = self._client.pipeline(transaction=False)
-        for rows in by_shard.values():
-            pipe.mget([self._layout.spike(channel, product_ids[n]) for n in rows])
-        found: list[bytes | None] = [None] * len(product_ids)
-        for rows, replies in zip(by_shard.values(), await self._execute(pipe), strict=True):
-            for n, reply in zip(rows, replies, strict=True):
-                found[n] = reply
-        return found
+        for shard, rows in by_shard.items():
+            pipe.hget(layout.offsets(shard), partition)
+            pipe.mget([layout.spike(channel, product_ids[n]) for n in rows])
+            pipe.hget(layout.offsets(shard), partition)
+        replies = await self._execute(pipe)
+        states: list[bytes | None] = [None] * len(product_ids)
+        as_of = {}
+        for number, (shard, rows) in enumerate(by_shard.items()):
+            before, found, after = replies[3 * number : 3 * number + 3]
+            for n, state in zip(rows, found, strict=True):
+                states[n] = state
+            as_of[shard] = (_offset(before), _offset(after))
+        return StoredStates(states, as_of)
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
         """One pipeline of script calls; see ``CounterStore``."""
@@ -318,3 +337,8 @@ class RedisStore:
             isinstance(error, ResponseError) and str(error).startswith(_PASSING_REPLIES)
         )
         return DependencyError(f"Redis at {self._place}: {error}") if passing else error
+
+
+def _offset(stored: bytes | None) -> int:
+    """An offset as it is stored."""
+    return NOTHING_APPLIED if stored is None else int(stored)

@@ -254,9 +254,10 @@ async def test_it_does_what_the_store_in_memory_does(settings: Settings, seed: i
         assert read_back(client, Layout(settings.namespace, shards)) == contents_of(memory)
     partitions = ["reviews:0", "reviews:1", "chats:0", "chats:1", "chats:9"]
     assert await store.applied(partitions) == await memory.applied(partitions)
-    for channel in ("reviews", "chats"):
-        wanted = [*PRODUCTS, "never seen"]
-        assert await store.states(channel, wanted) == await memory.states(channel, wanted)
+    for partition in partitions:
+        channel, wanted = partition.partition(":")[0], [*PRODUCTS, "never seen"]
+        asked = partition, channel, wanted
+        assert await store.states(*asked) == await memory.states(*asked)
     segments = {partition: range(4) for partition in partitions}
     assert await store.seen(segments) == await memory.seen(segments)
     assert await store.seen({}) == {}
@@ -277,7 +278,10 @@ async def test_forgetting_a_partition_forgets_what_it_counted(settings: Settings
         assert await store.apply(steps) == [None] * shards
     await store.forget("reviews:0")
     found = await store.seen({"reviews:0": [3, 4, 5], "reviews:1": [5]})
-    assert found == {"reviews:0": {3: b"", 4: b"", 5: b""}, "reviews:1": {5: b"8 bytes." * shards}}
+    assert found == {
+        "reviews:0": ({3: b"", 4: b"", 5: b""}, ((-1, -1),) * shards),
+        "reviews:1": ({5: b"8 bytes." * shards}, ((last, last),) * shards),
+    }
     await store.close()
 
 
@@ -343,7 +347,8 @@ async def test_a_step_of_thousands_of_products_fits(store: RedisStore, settings:
     names = [f"product-{n}" for n in range(9000)]
     step = step_of([event(product_id=name) for name in names], states={name: name.encode() for name in names})
     assert await store.apply([step]) == [None]
-    assert await store.states("reviews", names) == [name.encode() for name in names]
+    found = await store.states("reviews:0", "reviews", names)
+    assert found == ([name.encode() for name in names], {0: (0, 0)})
     with connect(settings) as client:
         assert client.zcard(Layout(settings.namespace, 1).active(0)) == len(names)
 
@@ -379,13 +384,13 @@ async def test_a_products_hash_stays_a_listpack_for_ever(store: RedisStore, sett
 async def test_no_state_leaves_the_stored_one(store: RedisStore) -> None:
     await store.apply([step_of([event()], last=0, states={"kettle": b"\x00\xff"})])
     await store.apply([step_of([event()], base=0, last=1)])
-    assert await store.states("reviews", ["kettle"]) == [b"\x00\xff"]
-    assert await store.states("chats", ["kettle"]) == [None]
+    assert (await store.states("reviews:0", "reviews", ["kettle"])).states == [b"\x00\xff"]
+    assert (await store.states("chats:0", "chats", ["kettle"])).states == [None]
 
 
 async def test_asking_for_nothing_answers_nothing(store: RedisStore) -> None:
     assert await store.applied([]) == {}
-    assert await store.states("reviews", []) == []
+    assert await store.states("reviews:0", "reviews", []) == ([], {})
     assert await store.apply([]) == []
     await store.delivered([])
 
@@ -491,7 +496,7 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "open": lambda store: store.open(),
     "applied": lambda store: store.applied(["reviews:0"]),
     "forget": lambda store: store.forget("reviews:0"),
-    "states": lambda store: store.states("reviews", ["kettle"]),
+    "states": lambda store: store.states("reviews:0", "reviews", ["kettle"]),
     "apply": lambda store: store.apply([step_of([event()])]),
     "outbox": lambda store: store.outbox(0),
 }

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from stream.core.events import Channel
     from stream.core.spike import Observation
     from stream.record import Refused
-    from stream.store.contract import Apply
+    from stream.store.contract import Apply, StoredSeen, StoredStates
     from stream.transport import Position, Run
 
 R0, R1, C0 = TP("reviews", 0), TP("reviews", 1), TP("chats", 0)
@@ -111,7 +111,8 @@ class ShakyStore(MemoryStore):
         self.fail_before = 0
         self.fail_after = 0
         self.crash_after_steps: int | None = None
-        self.before_states: Callable[[], Awaitable[None]] | None = None
+        self.hooks: dict[str, Callable[[], Awaitable[None]]] = {}
+        """What happens, once, at ``before states``, ``after states``, ``before seen`` and ``after seen``."""
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
         self.applies.append(steps)
@@ -127,11 +128,22 @@ class ShakyStore(MemoryStore):
             raise DependencyError("Redis did not answer")
         return results
 
-    async def states(self, channel: Channel, product_ids: Sequence[str]) -> list[bytes | None]:
-        if self.before_states is not None:
-            hook, self.before_states = self.before_states, None
+    async def states(self, partition: str, channel: Channel, product_ids: Sequence[str]) -> StoredStates:
+        await self._happen("before states")
+        found = await super().states(partition, channel, product_ids)
+        await self._happen("after states")
+        return found
+
+    async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, StoredSeen]:
+        await self._happen("before seen")
+        found = await super().seen(segments)
+        await self._happen("after seen")
+        return found
+
+    async def _happen(self, moment: str) -> None:
+        hook = self.hooks.pop(moment, None)
+        if hook is not None:
             await hook()
-        return await super().states(channel, product_ids)
 
     def snapshot(self) -> dict[str, Any]:
         kept = ("offsets", "products", "detector_states", "fingerprints", "ledger", "outboxes")
@@ -737,12 +749,44 @@ async def test_a_part_never_builds_on_the_base_of_a_later_epoch() -> None:
 
         for tp in logs:
             bench.lanes[tp].states.clear()
-        bench.store.before_states = restart_and_rebalance
+        bench.store.hooks["before states"] = restart_and_rebalance
         for tp in logs:
             await bench.put(tp)
         await bench.quiet()
-        assert bench.store.before_states is None
+        assert bench.store.hooks == {}
         await bench.read_all_at_once()
+        assert_conserved(bench)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("read", ["states", "seen"])
+async def test_nothing_is_built_on_what_somebody_else_stored_and_redis_lost(read: str, shards: int) -> None:
+    """While this worker reads, another applies the whole log; then Redis is back where it was before.
+
+    What was read is of later offsets than the fence holds its step against: events would be judged twice, or
+    taken for duplicates of what nobody has counted.
+    """
+    logs = some_log(13, alarms=True)
+    store = ShakyStore(shards)
+    async with Bench(logs, store) as bench:
+        for tp in logs:
+            await bench.put(tp)
+        await bench.quiet()
+        before = store.snapshot()
+
+        async def another_applies_everything() -> None:
+            async with Bench(logs, store) as another:
+                another.publisher.letters = bench.publisher.letters
+                await another.read_all_at_once()
+            store.hooks[f"after {read}"] = redis_loses_it
+
+        async def redis_loses_it() -> None:
+            store.restore(before)
+
+        store.hooks[f"before {read}"] = another_applies_everything
+        await bench.assign(set(logs))
+        await bench.read_all_at_once()
+        assert store.hooks == {}
         assert_conserved(bench)
 
 
