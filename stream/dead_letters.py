@@ -18,19 +18,18 @@ import hashlib
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
-from redis.exceptions import RedisError
 
 from stream.client.log import read_topic
 from stream.errors import DependencyError
-from stream.redis_config import shown_url
+from stream.redis_errors import REDIS_ERRORS, told
+from stream.redis_trip import exchange
 from stream.settings import dead_letter_topic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    import redis
-
+    from stream.redis_config import Client
     from stream.settings import Settings
 
 LETTERS_A_STEP = 100
@@ -102,7 +101,7 @@ class Memory(Protocol):
 class Redriven:
     """Remembers in Redis which letters were sent again."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(self, settings: Settings, client: Client) -> None:
         self._settings = settings
         self._client = client
         self._key = f"{settings.namespace}:redriven"
@@ -118,8 +117,10 @@ class Redriven:
         if not letters:
             return []
         try:
-            known = self._client.smismember(self._key, [letter.identity for letter in letters])
-        except (RedisError, OSError) as error:
+            (known,) = exchange(
+                self._client, [("SMISMEMBER", self._key, *(letter.identity for letter in letters))]
+            )
+        except REDIS_ERRORS as error:
             raise self._failed(error) from error
         return [bool(each) for each in known]
 
@@ -130,15 +131,20 @@ class Redriven:
             DependencyError: Redis is away.
         """
         try:
-            self._client.sadd(self._key, *(letter.identity for letter in letters))
-            self._client.expire(self._key, self._kept_s)
-        except (RedisError, OSError) as error:
+            exchange(
+                self._client,
+                [
+                    ("SADD", self._key, *(letter.identity for letter in letters)),
+                    ("EXPIRE", self._key, self._kept_s),
+                ],
+            )
+        except REDIS_ERRORS as error:
             raise self._failed(error) from error
 
-    def _failed(self, error: RedisError | OSError) -> DependencyError:
+    def _failed(self, error: Exception) -> DependencyError:
         return DependencyError(
-            f"Redis at {shown_url(self._settings.redis)} remembers which dead letters were redriven, and it"
-            f" does not answer ({error}): is it running, and is REVIEWPULSE_REDIS its address?"
+            "Which dead letters were redriven is remembered in Redis, and that cannot be asked."
+            f" {told(error, self._settings.redis)}"
         )
 
 

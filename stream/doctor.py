@@ -22,7 +22,8 @@ import redis
 
 from stream import bundle, topics
 from stream.errors import DependencyError, ReviewpulseError
-from stream.redis_config import connect, shown_url
+from stream.redis_config import connect
+from stream.redis_url import shown_url
 from stream.status import STALE_S, WorkerStatus
 
 if TYPE_CHECKING:

@@ -55,16 +55,20 @@ class Settings(BaseSettings):
 
     redis: str = Field(
         "redis://127.0.0.1:6379/0",
-        description="Redis or Valkey URL; `rediss://` for TLS, `redis://user@host` for an ACL user.",
+        description="Redis or Valkey URL: `redis://`, `redis+sentinel://host,host/name`, `redis+cluster://host,host`;"
+        " `rediss` instead of `redis` for TLS, `user@` before the host for an ACL user.",
     )
     redis_password: SecretStr | None = Field(None, description="Redis password, kept out of the URL.")
+    redis_sentinel_password: SecretStr | None = Field(None, description="The sentinels' own password.")
     redis_ca_file: Path | None = Field(None, description="CA certificates (PEM) to trust for Redis' TLS.")
+    redis_cert_file: Path | None = Field(None, description="Client certificate (PEM) for Redis' TLS.")
+    redis_key_file: Path | None = Field(None, description="Its private key (PEM).")
     namespace: str = Field("rp", pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="Prefix of every Redis key.")
     shards: int = Field(
         1,
         ge=1,
         le=1024,
-        description="Slots a new namespace spreads its products over; above 1 only for a cluster."
+        description="Slots a new namespace spreads its products over; above 1 only for a cluster: 4 a master."
         " `reviewpulse reshard` changes it.",
     )
 

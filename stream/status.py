@@ -13,14 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from redis.exceptions import RedisError
 
 from stream.errors import DependencyError
+from stream.redis_errors import REDIS_ERRORS
+from stream.redis_trip import exchange_async
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from stream.pipeline import Progress
+    from stream.redis_config import AsyncClient
+    from stream.redis_trip import Command
     from stream.scorer.contract import Scorer
 
 STALE_S = 10.0
@@ -88,43 +89,45 @@ class StatusBoard:
         namespace: prefix of every Redis key.
     """
 
-    def __init__(self, client: Redis, namespace: str) -> None:
+    def __init__(self, client: AsyncClient, namespace: str) -> None:
         self._client = client
         self._key = f"{namespace}:workers"
 
     async def post(self, status: WorkerStatus) -> None:
         """Says what a worker does, and removes those that went without a word."""
-        try:
-            await self._client.hset(self._key, status.name, msgspec.json.encode(status))
-            for gone in [each.name for each in await self._all() if status.at - each.at > STALE_S]:
-                await self._client.hdel(self._key, gone)
-        except RedisError as error:
-            raise DependencyError(f"Redis: {error}") from error
+        _, board = await self._trip(
+            ("HSET", self._key, status.name, msgspec.json.encode(status)), ("HGETALL", self._key)
+        )
+        gone = [each.name for each in _decoded(board) if status.at - each.at > STALE_S]
+        if gone:
+            await self._trip(("HDEL", self._key, *gone))
 
     async def workers(self) -> list[WorkerStatus]:
         """Every worker heard of lately, by name."""
-        try:
-            now = time.time()
-            return [status for status in await self._all() if now - status.at <= STALE_S]
-        except RedisError as error:
-            raise DependencyError(f"Redis: {error}") from error
-
-    async def _all(self) -> list[WorkerStatus]:
-        decode = msgspec.json.Decoder(WorkerStatus).decode
-        statuses = []
-        for value in (await self._client.hgetall(self._key)).values():
-            # In a rolling upgrade a worker of another version may say it in other words.
-            with suppress(msgspec.MsgspecError):
-                statuses.append(decode(value))
-        return sorted(statuses, key=lambda status: status.name)
+        (board,) = await self._trip(("HGETALL", self._key))
+        now = time.time()
+        return [status for status in _decoded(board) if now - status.at <= STALE_S]
 
     async def remove(self, name: str) -> None:
         """A worker stops."""
-        try:
-            await self._client.hdel(self._key, name)
-        except RedisError as error:
-            raise DependencyError(f"Redis: {error}") from error
+        await self._trip(("HDEL", self._key, name))
 
     async def close(self) -> None:
         """Disconnects."""
         await self._client.aclose()
+
+    async def _trip(self, *commands: Command) -> list[Any]:
+        try:
+            return await exchange_async(self._client, commands)
+        except REDIS_ERRORS as error:
+            raise DependencyError(f"Redis: {error}") from error
+
+
+def _decoded(board: dict[bytes, bytes]) -> list[WorkerStatus]:
+    decode = msgspec.json.Decoder(WorkerStatus).decode
+    statuses = []
+    for value in board.values():
+        # In a rolling upgrade a worker of another version may say it in other words.
+        with suppress(msgspec.MsgspecError):
+            statuses.append(decode(value))
+    return sorted(statuses, key=lambda status: status.name)

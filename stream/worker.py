@@ -34,7 +34,8 @@ from stream.kafka_config import aiokafka_config
 from stream.lanes import Lanes
 from stream.pipeline import Pipeline, PipelineSettings
 from stream.publish import KafkaPublisher
-from stream.redis_config import connect_async, shown_url
+from stream.redis_config import connect_async
+from stream.redis_url import shown_url
 from stream.scorer.load import load_scorer
 from stream.status import StatusBoard, WorkerStatus
 from stream.store.layout import Layout

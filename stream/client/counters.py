@@ -8,26 +8,25 @@ Rules:
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Self, TypeVar
-
-from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 
 from stream import settings as configuration
 from stream.client import counts
 from stream.client.counts import LiveLayout
 from stream.core.buckets import WINDOWS
 from stream.errors import DependencyError
-from stream.redis_config import connect, connect_async, shown_url
+from stream.redis_config import connect, connect_async
+from stream.redis_errors import REDIS_ERRORS, told
+from stream.redis_trip import exchange, exchange_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    import redis
-    import redis.asyncio
-
     from stream.client.counts import ChannelTotals, LeaderBy, ProductCounts, Question
+    from stream.redis_config import AsyncClient, Client
     from stream.settings import Settings
 
 A = TypeVar("A")
@@ -65,13 +64,8 @@ class _Reader:
             )
         )
 
-    def _failed(self, error: RedisError | OSError) -> DependencyError:
-        where = shown_url(self._settings.redis)
-        if isinstance(error, AuthenticationError | NoPermissionError):
-            remedy = "check the user and REVIEWPULSE_REDIS_PASSWORD"
-        else:
-            remedy = "is it running, and is REVIEWPULSE_REDIS its address?"
-        return DependencyError(f"Cannot read counters from Redis at {where} ({error}): {remedy}")
+    def _failed(self, error: Exception) -> DependencyError:
+        return DependencyError(f"Cannot read counters. {told(error, self._settings.redis)}")
 
 
 class LiveCounters(_Reader):
@@ -83,7 +77,7 @@ class LiveCounters(_Reader):
     0.31 87
 
     One client serves many threads. Every method raises ``DependencyError`` when Redis is away or refuses,
-    and ``UsageError`` for a window or an order that does not exist.
+    and ``UsageError`` for a window, an order or a setting that does not exist or fit.
 
     Args:
         settings: where Redis is; None takes it from the ``REVIEWPULSE_*`` environment.
@@ -96,12 +90,21 @@ class LiveCounters(_Reader):
         self,
         settings: Settings | None = None,
         *,
-        client: redis.Redis | None = None,
+        client: Client | None = None,
         now_ms: Callable[[], int] = _now_ms,
     ) -> None:
         super().__init__(settings, now_ms)
         self._owns_client = client is None
-        self._client = client or connect(self._settings)
+        self._given_client = client
+        self._connecting = threading.Lock()
+
+    @property
+    def _client(self) -> Client:
+        """Made when it is needed: a cluster's asks the cluster, which may be away now and back later."""
+        with self._connecting:
+            if self._given_client is None:
+                self._given_client = connect(self._settings)
+            return self._given_client
 
     def get(self, product_id: str, window: str = "1h") -> ProductCounts:
         """Counts of a product; zeros for one that was never seen.
@@ -150,20 +153,17 @@ class LiveCounters(_Reader):
         try:
             commands = next(question)
             while True:
-                pipeline = self._client.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-                commands = question.send(pipeline.execute())
+                commands = question.send(exchange(self._client, commands))
         except StopIteration as answered:
             answer: A = answered.value
             return answer
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             raise self._failed(error) from error
 
     def close(self) -> None:
         """Closes the connections."""
-        if self._owns_client:
-            self._client.close()
+        if self._owns_client and self._given_client is not None:
+            self._given_client.close()
 
     def __enter__(self) -> Self:
         return self
@@ -188,7 +188,7 @@ class AsyncLiveCounters(_Reader):
         self,
         settings: Settings | None = None,
         *,
-        client: redis.asyncio.Redis | None = None,
+        client: AsyncClient | None = None,
         now_ms: Callable[[], int] = _now_ms,
     ) -> None:
         super().__init__(settings, now_ms)
@@ -226,14 +226,11 @@ class AsyncLiveCounters(_Reader):
         try:
             commands = next(question)
             while True:
-                pipeline = self._client.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                commands = question.send(await pipeline.execute())
+                commands = question.send(await exchange_async(self._client, commands))
         except StopIteration as answered:
             answer: A = answered.value
             return answer
-        except (RedisError, OSError) as error:
+        except REDIS_ERRORS as error:
             raise self._failed(error) from error
 
     async def close(self) -> None:

@@ -3,12 +3,13 @@
 -- KEYS    offsets, ledger, active, outbox
 -- ARGV[1] partition, "topic:number"
 -- ARGV[2] base: the offset this step builds on, -1 for none
--- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, products, transitions, seen, forgotten}
+-- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, products, transitions, seen, forgotten, clustered}
 --           ledger       {{field, count}, ...}
 --           products     {{id, late, first_ms, last_ms, state length, {{fields, counts}, ...}}, ...}
 --           transitions  {length, ...}
 --           seen         {{key, length of its fingerprints}, ...}
---           forgotten       {key, ...}
+--           forgotten    {key, ...}
+--           clustered    whether this is a node of a cluster
 -- ARGV[4] the detector states of the products (length 0: leave the stored one), then the transitions' JSON,
 --         then the fingerprints, end to end: Lua's msgpack knows no binary type
 -- Returns false when applied, the offset that is stored instead of the base, or -2 when the counters are moved
@@ -32,9 +33,29 @@ local WIDTH_MS = { [0] = 60000, [1] = 3600000, [2] = 21600000 }
 local KEEP_MS = { [0] = 3600000, [1] = 86400000, [2] = 604800000 }
 local CHUNK = 2000 -- arguments of one call; Lua's stack holds some 8,000
 
-local last, prefix, channel, arrival_ms, ledger, products, transitions, seen, forgotten =
+local last, prefix, channel, arrival_ms, ledger, products, transitions, seen, forgotten, clustered =
   unpack(cmsgpack.unpack(ARGV[3]))
 local unpack_msg, pack_msg, call = cmsgpack.unpack, cmsgpack.pack, redis.call
+
+-- While a slot is on its way to another master, key by key, a script ends at the first key that is not here: half
+-- done, without its offset, to be counted twice. So every key is touched before anything is written; EXISTS ends
+-- the script then, too, and the worker waits until the slot has arrived.
+if clustered then
+  local touched = { unpack(KEYS) }
+  for _, product in ipairs(products) do
+    touched[#touched + 1] = prefix .. 'product:' .. product[1]
+    touched[#touched + 1] = product[5] > 0 and prefix .. 'spike:' .. channel .. ':' .. product[1] or nil
+  end
+  for _, fingerprints in ipairs(seen) do
+    touched[#touched + 1] = fingerprints[1]
+  end
+  for _, key in ipairs(forgotten) do
+    touched[#touched + 1] = key
+  end
+  for first = 1, #touched, CHUNK do
+    call('EXISTS', unpack(touched, first, math.min(first + CHUNK - 1, #touched)))
+  end
+end
 
 local function prune(key)
   local expired = {}

@@ -19,13 +19,13 @@ import msgspec
 import structlog
 
 from stream.errors import DependencyError
+from stream.redis_trip import exchange_async
 from stream.store.layout import MARK_FIELD, Written, decode_mark, encode, read_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from redis.asyncio import Redis
-
+    from stream.redis_config import AsyncClient
     from stream.store.layout import Layout, Mark
 
 log = structlog.get_logger("generations")
@@ -58,8 +58,8 @@ class Generations:
         namespace: prefix of every Redis key.
     """
 
-    def __init__(self, client: Redis, namespace: str) -> None:
-        self._client: Any = client  # redis-py's types allow for replies as text, which ours never are
+    def __init__(self, client: AsyncClient, namespace: str) -> None:
+        self._client = client
         self.namespace = namespace
         self._key = f"{namespace}:layout"
         self._lock_key = f"{namespace}:moving"
@@ -70,7 +70,7 @@ class Generations:
         Raises:
             UnknownLayout: another version wrote it.
         """
-        raw = await self._client.get(self._key)
+        raw = await self._ask("GET", self._key)
         return None if raw is None else Found(raw, read_written(raw))
 
     async def agree(self, wanted: Layout) -> Found:
@@ -80,14 +80,14 @@ class Generations:
             UnknownLayout: another version wrote it.
         """
         written = Written(shards=wanted.shards, generation=wanted.generation, highest=wanted.generation)
-        await self._client.set(self._key, encode(written), nx=True)
+        await self._ask("SET", self._key, encode(written), "NX")
         found = await self.read()
         return found or await self.agree(wanted)
 
     async def replace(self, found: Found, written: Written) -> Found | None:
         """Writes the layout key, unless it says something else than ``found`` by now; then None."""
         raw = encode(written)
-        done = await self._client.eval(_SET_IF_SAME, 1, self._key, found.raw, raw)
+        done = await self._ask("EVAL", _SET_IF_SAME, 1, self._key, found.raw, raw)
         return Found(raw, written) if done else None
 
     async def heed(self, layout: Layout, marks: Iterable[bytes]) -> None:
@@ -112,7 +112,7 @@ class Generations:
                 await self.wait_for_switch(found)
             else:
                 for shard in range(layout.shards):
-                    await self._client.eval(_DROP_FIELD_IF_SAME, 1, layout.offsets(shard), MARK_FIELD, raw)
+                    await self._ask("EVAL", _DROP_FIELD_IF_SAME, 1, layout.offsets(shard), MARK_FIELD, raw)
 
     async def wait_for_switch(self, found: Found) -> None:
         """Returns when no switch is under way; ends one whose owner is gone.
@@ -123,7 +123,7 @@ class Generations:
         pending = found.written.pending
         if pending is None or not pending.switching:
             return
-        owner = await self._client.get(self._lock_key)
+        owner = await self._ask("GET", self._lock_key)
         if owner is not None and owner.decode() == pending.owner:
             raise DependencyError(
                 f"`reviewpulse {pending.kind}` is moving the counters of '{self.namespace}' to generation"
@@ -147,3 +147,7 @@ class Generations:
                 generation=mark.generation,
                 shards=mark.shards,
             )
+
+    async def _ask(self, *command: str | bytes | int) -> Any:
+        (reply,) = await exchange_async(self._client, [command])
+        return reply

@@ -1,36 +1,32 @@
 """Counters in Redis or Valkey: one script call, hence one atomic step, per partition and shard.
 
 Rules:
-- The steps of a micro-batch go out in one pipeline: one round trip.
+- The steps of a micro-batch go out in one pipeline, in a cluster in one to each master: one round trip.
 - Redis says which generation of counters is live (``stream.store.layout``). It is looked up whenever somebody
   asks where to begin, and with every sweep of the outbox. Steps made for another generation are refused.
 - Every failure of the server or the way to it is a ``DependencyError``; the caller repeats the call. A reply
   that says the script failed on what is stored is ours, and crashes.
+- A script that ends half way leaves counters without their offset, to be counted twice. Redis ends one half
+  way for two reasons: a command the user may not run, so ``open`` asks for each of them; and a key that is on
+  its way to another master, so in a cluster the script touches all its keys before it writes.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
-from redis.exceptions import (
-    AuthenticationError,
-    BusyLoadingError,
-    ConnectionError,  # noqa: A004
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-    TimeoutError,  # noqa: A004
-)
+from redis.exceptions import NoScriptError
 
 from stream.core.segments import MOST_SEGMENTS_KEPT, segment_of
-from stream.errors import DependencyError, UsageError
-from stream.redis_config import shown_url
+from stream.errors import UsageError
+from stream.redis_errors import REDIS_ERRORS, failure
+from stream.redis_trip import exchange_async
+from stream.redis_url import is_cluster, shown_url
 from stream.store.contract import MOVED, NOTHING_APPLIED, Apply, OutboxEntry, StoredSeen, StoredStates
 from stream.store.generations import Generations
 from stream.store.layout import MARK_FIELD, Layout, UnknownLayout, Written, read_written
@@ -38,36 +34,38 @@ from stream.store.layout import MARK_FIELD, Layout, UnknownLayout, Written, read
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from redis.asyncio import Redis
-
     from stream.core.events import Channel
+    from stream.redis_config import AsyncClient
+    from stream.redis_trip import Command
 
 log = structlog.get_logger("store")
 
 APPLY_SCRIPT = files("stream.store").joinpath("apply.lua").read_text("utf-8")
+APPLY_SHA = hashlib.sha1(APPLY_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+APPLY_KEYS = 4
 
-_PASSING = (ConnectionError, TimeoutError, BusyLoadingError, ReadOnlyError, OutOfMemoryError)
-"""Errors that end when somebody mends the server: repeat and say so."""
-_PASSING_REPLIES = ("MISCONF", "LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "NOREPLICAS")
+FORBIDDEN_SCRIPT = files("stream.store").joinpath("forbidden.lua").read_text("utf-8")
+APPLY_COMMANDS = sorted(set(re.findall(r"\bcall\('([A-Z]+)'", APPLY_SCRIPT)))
+"""What the script runs, hence what the user must be allowed to."""
 
 _pack = msgspec.msgpack.Encoder().encode
 
 
 class RedisStore:
-    """A ``CounterStore`` on one Redis or Valkey.
+    """A ``CounterStore`` on Redis or Valkey: one server, one that sentinels know, or a cluster.
 
     Args:
         client: connected with ``stream.redis_config.connect_async``.
         layout: the keys' names, where Redis does not say otherwise yet.
-        url: for messages; passwords in it are not shown.
+        url: where it leads to; passwords in it are not shown.
     """
 
-    def __init__(self, client: Redis, layout: Layout, url: str) -> None:
+    def __init__(self, client: AsyncClient, layout: Layout, url: str) -> None:
         self._client = client
         self._layout = layout
         self._generations = Generations(client, layout.namespace)
-        self._place = shown_url(url)
-        self._script_sha = ""
+        self._url = url
+        self._is_cluster = is_cluster(url)
 
     @property
     def shards(self) -> int:
@@ -80,21 +78,16 @@ class RedisStore:
         return self._layout.generation
 
     async def open(self) -> None:
-        """Loads the script and agrees on the layout; see ``CounterStore``."""
+        """Asks for the permissions and agrees on the layout; see ``CounterStore``."""
         wanted = self._layout
         try:
-            self._script_sha = await self._client.script_load(APPLY_SCRIPT)
+            await self._check_permissions()
             found = await self._generations.agree(wanted)
             await self._generations.wait_for_switch(found)
         except UnknownLayout as error:
             raise self._unknown_layout(error) from None
-        except (AuthenticationError, NoPermissionError) as error:
-            raise UsageError(
-                f"Redis at {self._place} refuses this user: {error}."
-                " Check REVIEWPULSE_REDIS, REVIEWPULSE_REDIS_PASSWORD and the ACL."
-            ) from None
-        except RedisError as error:
-            raise self._failure(error) from error
+        except REDIS_ERRORS as error:
+            raise failure(error, self._url, at_start=True) from error
         self._go_by(found.written)
         if self._layout.shards != wanted.shards:
             # What Redis holds decides: a worker started with yesterday's setting can do no harm by it.
@@ -106,17 +99,34 @@ class RedisStore:
                 namespace=wanted.namespace,
             )
 
+    async def _check_permissions(self) -> None:
+        keys = [self._layout.offsets(shard) for shard in range(self.shards)]
+        forbidden = await exchange_async(
+            self._client, [("EVAL", FORBIDDEN_SCRIPT, 1, key, *APPLY_COMMANDS) for key in keys]
+        )
+        for key, commands in zip(keys, forbidden, strict=True):
+            if commands:
+                names = ", ".join(name.decode() for name in commands)
+                raise UsageError(
+                    f"Redis at {shown_url(self._url)} refuses this user: it may not run {names} on {key}."
+                    " Give it what docs/redis.md lists."
+                )
+
     async def applied(self, partitions: Sequence[str]) -> dict[str, tuple[int, ...]]:
         """Offsets by shard in the live generation; see ``CounterStore``."""
         if not partitions:
             return {}
         while True:
             layout = self._layout
-            pipe = self._client.pipeline(transaction=False)
-            for shard in range(layout.shards):
-                pipe.hmget(layout.offsets(shard), [*partitions, MARK_FIELD])
-            pipe.get(layout.layout_key)
-            *by_shard, raw = await self._execute(pipe)
+            *by_shard, raw = await self._trip(
+                [
+                    *(
+                        ("HMGET", layout.offsets(shard), *partitions, MARK_FIELD)
+                        for shard in range(layout.shards)
+                    ),
+                    ("GET", layout.layout_key),
+                ]
+            )
             marks = [row[-1] for row in by_shard if row[-1] is not None]
             if await self._is_current(layout, raw, marks):
                 return {
@@ -136,8 +146,8 @@ class RedisStore:
                 return not self._go_by_raw(raw)
         except UnknownLayout as error:
             raise self._unknown_layout(error) from None
-        except RedisError as error:
-            raise self._failure(error) from error
+        except REDIS_ERRORS as error:
+            raise failure(error, self._url) from error
         return not self._go_by(found.written) and not marks
 
     def _go_by(self, written: Written) -> bool:
@@ -158,21 +168,22 @@ class RedisStore:
 
     def _unknown_layout(self, error: UnknownLayout) -> UsageError:
         return UsageError(
-            f"Redis at {self._place} holds {error} under '{self._layout.namespace}', which this version does"
-            " not know: use the version that wrote it, or another REVIEWPULSE_NAMESPACE."
+            f"Redis at {shown_url(self._url)} holds {error} under '{self._layout.namespace}', which this"
+            " version does not know: use the one that wrote it, or another REVIEWPULSE_NAMESPACE."
         )
 
     async def forget(self, partition: str) -> None:
         """Drops the offsets of a partition; see ``CounterStore``."""
         stored = (await self.applied([partition]))[partition]
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hdel(self._layout.notes, partition)
+        commands: list[Command] = [("HDEL", self._layout.notes, partition)]
         for shard, applied in enumerate(stored):
-            pipe.hdel(self._layout.offsets(shard), partition)
+            commands.append(("HDEL", self._layout.offsets(shard), partition))
             newest = segment_of(max(applied, 0))
-            for segment in range(max(newest - MOST_SEGMENTS_KEPT, 0), newest + 1):
-                pipe.unlink(self._layout.seen(shard, partition, segment))
-        await self._execute(pipe)
+            commands += [
+                ("UNLINK", self._layout.seen(shard, partition, segment))
+                for segment in range(max(newest - MOST_SEGMENTS_KEPT, 0), newest + 1)
+            ]
+        await self._trip(commands)
 
     async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, StoredSeen]:
         """Fingerprints of counted events, one MGET per shard; see ``CounterStore``."""
@@ -180,12 +191,14 @@ class RedisStore:
         if not wanted:
             return {}
         layout, names = self._layout, list(segments)
-        pipe = self._client.pipeline(transaction=False)
+        commands: list[Command] = []
         for shard in range(layout.shards):
-            pipe.hmget(layout.offsets(shard), names)
-            pipe.mget([layout.seen(shard, partition, number) for partition, number in wanted])
-            pipe.hmget(layout.offsets(shard), names)
-        replies = await self._execute(pipe)
+            commands += [
+                ("HMGET", layout.offsets(shard), *names),
+                ("MGET", *(layout.seen(shard, partition, number) for partition, number in wanted)),
+                ("HMGET", layout.offsets(shard), *names),
+            ]
+        replies = await self._trip(commands)
         found: dict[str, dict[int, bytes]] = {partition: {} for partition in segments}
         for (partition, number), packed in zip(wanted, zip(*replies[1::3], strict=True), strict=True):
             found[partition][number] = b"".join(part for part in packed if part)
@@ -204,17 +217,13 @@ class RedisStore:
         """What workers left at partitions; see ``CounterStore``."""
         if not partitions:
             return []
-        pipe = self._client.pipeline(transaction=False)
-        pipe.hmget(self._layout.notes, list(partitions))
-        (found,) = await self._execute(pipe)
+        (found,) = await self._trip([("HMGET", self._layout.notes, *partitions)])
         return list(found)
 
     async def leave_notes(self, notes: Mapping[str, bytes]) -> None:
         """Leaves notes at partitions; see ``CounterStore``."""
-        pipe = self._client.pipeline(transaction=False)
-        for partition, note in notes.items():
-            pipe.hset(self._layout.notes, partition, note)
-        await self._execute(pipe)
+        key = self._layout.notes
+        await self._trip([("HSET", key, partition, note) for partition, note in notes.items()])
 
     async def states(self, partition: str, channel: Channel, product_ids: Sequence[str]) -> StoredStates:
         """Detector states, one MGET per shard; see ``CounterStore``."""
@@ -222,12 +231,14 @@ class RedisStore:
         by_shard: dict[int, list[int]] = {}
         for n, product_id in enumerate(product_ids):
             by_shard.setdefault(layout.shard(product_id), []).append(n)
-        pipe = self._client.pipeline(transaction=False)
+        commands: list[Command] = []
         for shard, rows in by_shard.items():
-            pipe.hget(layout.offsets(shard), partition)
-            pipe.mget([layout.spike(channel, product_ids[n]) for n in rows])
-            pipe.hget(layout.offsets(shard), partition)
-        replies = await self._execute(pipe)
+            commands += [
+                ("HGET", layout.offsets(shard), partition),
+                ("MGET", *(layout.spike(channel, product_ids[n]) for n in rows)),
+                ("HGET", layout.offsets(shard), partition),
+            ]
+        replies = await self._trip(commands)
         states: list[bytes | None] = [None] * len(product_ids)
         as_of = {}
         for number, (shard, rows) in enumerate(by_shard.items()):
@@ -238,31 +249,38 @@ class RedisStore:
         return StoredStates(states, as_of)
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
-        """One pipeline of script calls; see ``CounterStore``."""
+        """One round trip of script calls; see ``CounterStore``."""
         if any(step.base == NOTHING_APPLIED for step in steps):
             await self._look()  # a generation that is gone holds nothing, too: the fence would let this pass
         layout = self._layout
-        pipe = self._client.pipeline(transaction=False)
-        for step in steps:
-            if step.generation == layout.generation:
-                pipe.evalsha(self._script_sha, 4, *self._script_arguments(layout, step))
-        replies = await self._execute(pipe, raise_on_error=False)
-        if any(isinstance(reply, NoScriptError) for reply in replies):
-            # A restarted or failed-over server has lost its scripts. Steps are fenced: run them all again.
-            log.info("apply script loaded again", redis=self._place)
+        calls = [
+            (APPLY_KEYS, *self._script_arguments(layout, step))
+            for step in steps
+            if step.generation == layout.generation
+        ]
+        replies = await exchange_async(
+            self._client, [("EVALSHA", APPLY_SHA, *call) for call in calls], raise_on_error=False
+        )
+        unknown = [n for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            # A new, restarted or promoted server has no scripts, and may have lost the layout.
+            log.info("apply script sent whole", redis=shown_url(self._url))
             await self.open()
-            return await self.apply(steps)
+            again: list[Any] = [MOVED] * len(unknown)
+            if self._layout == layout:
+                whole = [("EVAL", APPLY_SCRIPT, *calls[n]) for n in unknown]
+                again = await exchange_async(self._client, whole, raise_on_error=False)
+            for n, reply in zip(unknown, again, strict=True):
+                replies[n] = reply
         for reply in replies:
-            if isinstance(reply, RedisError):
-                raise self._failure(reply)
+            if isinstance(reply, Exception):
+                raise failure(reply, self._url) from reply
         stored = iter([None if reply is None else int(reply) for reply in replies])
         return [next(stored) if step.generation == layout.generation else MOVED for step in steps]
 
     async def _look(self) -> None:
         """Looks which generation is live."""
-        pipe = self._client.pipeline(transaction=False)
-        pipe.get(self._layout.layout_key)
-        (raw,) = await self._execute(pipe)
+        (raw,) = await self._trip([("GET", self._layout.layout_key)])
         if raw is not None:
             self._go_by_raw(raw)
 
@@ -287,6 +305,7 @@ class RedisStore:
                     for segment, fingerprints in step.seen
                 ],
                 [layout.seen(shard, step.partition, segment) for segment in step.forgotten],
+                self._is_cluster,
             )
         )
         fingerprints = [packed for _, packed in step.seen]
@@ -296,10 +315,9 @@ class RedisStore:
     async def outbox(self, shard: int) -> list[OutboxEntry]:
         """Alert transitions waiting in the live generation; see ``CounterStore``."""
         layout = self._layout
-        pipe = self._client.pipeline(transaction=False)
-        pipe.xrange(layout.outbox(shard))
-        pipe.get(layout.layout_key)
-        entries, raw = await self._execute(pipe)
+        entries, raw = await self._trip(
+            [("XRANGE", layout.outbox(shard), "-", "+"), ("GET", layout.layout_key)]
+        )
         if raw is not None and self._go_by_raw(raw):
             return await self.outbox(shard) if shard < self.shards else []
         return [
@@ -315,28 +333,21 @@ class RedisStore:
 
     async def delivered(self, entries: Iterable[OutboxEntry]) -> None:
         """Deletes outbox entries; see ``CounterStore``."""
-        pipe = self._client.pipeline(transaction=False)
+        commands: list[Command] = []
         for entry in entries:
             layout = Layout(self._layout.namespace, entry.shard + 1, entry.generation)
-            pipe.xdel(layout.outbox(entry.shard), entry.entry_id)
-        await self._execute(pipe)
+            commands.append(("XDEL", layout.outbox(entry.shard), entry.entry_id))
+        await self._trip(commands)
 
     async def close(self) -> None:
         """Disconnects."""
         await self._client.aclose()
 
-    async def _execute(self, pipe: Any, *, raise_on_error: bool = True) -> list[Any]:
+    async def _trip(self, commands: Sequence[Command]) -> list[Any]:
         try:
-            replies: list[Any] = await pipe.execute(raise_on_error=raise_on_error)
-        except RedisError as error:
-            raise self._failure(error) from error
-        return replies
-
-    def _failure(self, error: Exception) -> Exception:
-        passing = isinstance(error, _PASSING) or (
-            isinstance(error, ResponseError) and str(error).startswith(_PASSING_REPLIES)
-        )
-        return DependencyError(f"Redis at {self._place}: {error}") if passing else error
+            return await exchange_async(self._client, commands)
+        except REDIS_ERRORS as error:
+            raise failure(error, self._url) from error
 
 
 def _offset(stored: bytes | None) -> int:

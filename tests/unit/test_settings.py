@@ -10,7 +10,8 @@ import pytest
 from stream.errors import UsageError
 from stream.faust_config import faust_broker, faust_credentials
 from stream.kafka_config import aiokafka_config, kafka_python_config
-from stream.redis_config import connect, redis_kwargs, shown_url
+from stream.redis_config import connect, redis_kwargs
+from stream.redis_url import shown_url
 from stream.settings import Settings, load, unknown_variables
 
 if TYPE_CHECKING:
