@@ -111,9 +111,10 @@ def _on_uvloop(client: redis.asyncio.Redis) -> redis.asyncio.Redis:
 
 
 class _OnUvloop(AbstractConnection):
-    """uvloop refuses to write to a transport that was closed meanwhile with a bare ``RuntimeError``.
+    """For readers that run on uvloop, as web servers do.
 
-    asyncio's own loop does not, and redis-py (8.1) knows no other: the error would pass for one of ours.
+    It refuses to write to a transport that was closed meanwhile with a bare ``RuntimeError``; asyncio's own
+    loop does not, and redis-py (8.1) knows no other.
     """
 
     async def send_packed_command(

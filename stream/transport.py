@@ -12,17 +12,19 @@ Rules:
   sees a number missing knows that one was lost on the way (Faust drops messages in some rebalance races),
   and asks for a rewind; runs of an older epoch are stale and to be dropped.
 - Epochs and numbers change in the consumer's thread only, next to the fetch and the seek they belong to.
+- Everything runs on asyncio's own event loop. On uvloop a connection that is reset between two requests makes
+  aiokafka's fetch routine, or its coordinator, end with an error it knows nothing of (see 0002).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import structlog
-import uvloop
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 from faust.serializers.schemas import Schema
@@ -126,6 +128,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
         return consumer
 
+    async def on_thread_stop(self) -> None:
+        """Leaves the group and disconnects."""
+        # aiokafka (0.14) awaits fetches it has just cancelled, and one that waits for its next try passes the
+        # cancellation on. That ended this thread without a word to Faust, which then waited for it for ever.
+        with suppress(asyncio.CancelledError):
+            await super().on_thread_stop()
+
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Run]]:
         """One run for each partition that has records."""
         runs: dict[TP, list[Run]] = await self.call_thread(self._fetch_runs, active_partitions, timeout)
@@ -208,7 +217,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         try:
             await consumer.commit(owned)
         except KafkaError as error:
-            log.warning("group commit failed; counters are not affected", error=str(error))
+            log.warning("group commit failed; counters are not affected", error=type(error).__name__)
             return False
         return True
 
@@ -236,7 +245,7 @@ class Consumer(driver.Consumer):
         self._read_offset = _NoReadOffsets()
 
     def _new_consumer_thread(self) -> ConsumerThread:
-        return ConsumerThread(self, thread_loop=uvloop.new_event_loop(), loop=self.loop, beacon=self.beacon)
+        return ConsumerThread(self, thread_loop=asyncio.new_event_loop(), loop=self.loop, beacon=self.beacon)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         run: Run = record

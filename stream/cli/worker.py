@@ -23,7 +23,7 @@ def worker(
     Kafka, Redis and the topics, and drains before it stops. Exit codes: 0 stopped, 2 wrong settings or
     bundle, 3 a server or device failed.
     """
-    import uvloop
+    import asyncio
 
     from stream import logs
     from stream.settings import load
@@ -31,4 +31,4 @@ def worker(
 
     settings = load(bundle=bundle, provider=provider, scorer=scorer)
     logs.configure(settings)
-    uvloop.run(serve(settings))
+    asyncio.run(serve(settings))
