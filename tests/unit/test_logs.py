@@ -91,3 +91,34 @@ def test_configuring_twice_says_everything_once(capsys: pytest.CaptureFixture[st
     logs.configure(Settings(log_format="json"))
     structlog.get_logger("worker").info("worker started")
     assert len(lines(capsys)) == 1
+
+
+def record(message: str, *arguments: object, logger: str = "aiokafka.consumer.fetcher") -> logging.LogRecord:
+    return logging.LogRecord(logger, logging.ERROR, __file__, 1, message, arguments, None)
+
+
+def test_what_a_library_says_again_and_again_passes_once_a_minute_with_a_count() -> None:
+    now_s = 0.0
+    once_a_minute = logs.OnceAMinute(lambda: now_s)
+    passed = []
+    for second in (0, 1, 2, 59, 60, 61):
+        now_s = second
+        said = record("Failed fetch from %s: %s", 1, second)
+        if once_a_minute.filter(said):
+            passed.append(said.getMessage())
+    assert passed == [
+        "Failed fetch from 1: 0",
+        "Failed fetch from 1: 60 (3 more like it since it was last said)",
+    ]
+
+
+def test_different_lines_of_a_library_do_not_hold_each_other_back() -> None:
+    once_a_minute = logs.OnceAMinute(lambda: 0.0)
+    assert once_a_minute.filter(record("Failed fetch"))
+    assert once_a_minute.filter(record("Unable to connect"))
+    assert once_a_minute.filter(record("Failed fetch", logger="aiokafka"))
+
+
+def test_our_own_lines_always_pass() -> None:
+    once_a_minute = logs.OnceAMinute(lambda: 0.0)
+    assert all(once_a_minute.filter(record("rewinding", logger="pipeline")) for _ in range(3))
