@@ -1,10 +1,16 @@
-"""How a dependency that is away is waited for: said once when it goes, once when it is back."""
+"""How a dependency that is away is waited for: said once when it goes, once when it is back.
+
+Rules:
+- Who waits is known (``waits``): the watchdog must not take a worker that waits for one that is stuck.
+- What is tried again inside this process (a model whose device is gone) is no such wait: a restart may mend
+  it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
 
@@ -22,7 +28,23 @@ LONGEST_WAIT_S = 5.0
 """Short enough that a server that is back is used at once; long enough not to hammer one that starts."""
 
 
-async def retry(call: Callable[[], Awaitable[T]], doing: str) -> T:
+class Wait(NamedTuple):
+    """Something that is tried again and again."""
+
+    doing: str
+    error: str
+    """What the first attempt met."""
+
+
+_waits: dict[object, Wait] = {}
+
+
+def waits() -> list[Wait]:
+    """What this process waits for now, outside itself; the longest wait first."""
+    return list(_waits.values())
+
+
+async def retry(call: Callable[[], Awaitable[T]], doing: str, *, inside: bool = False) -> T:
     """Repeats ``call`` until it no longer raises ``DependencyError``.
 
     Waits grow exponentially with full jitter (AWS Architecture Blog, "Exponential Backoff And Jitter").
@@ -30,19 +52,26 @@ async def retry(call: Callable[[], Awaitable[T]], doing: str) -> T:
     Args:
         call: may be repeated safely.
         doing: what the call does, for the log.
+        inside: what fails is part of this process, so that it is not counted among ``waits``.
     """
     ceiling_s = FIRST_WAIT_S
     failures = 0
-    while True:
-        try:
-            result = await call()
-        except DependencyError as error:
-            failures += 1
-            if failures == 1:
-                log.warning("waiting for a dependency", doing=doing, error=str(error))
-            await asyncio.sleep(random.uniform(0, ceiling_s))
-            ceiling_s = min(ceiling_s * 2, LONGEST_WAIT_S)
-        else:
-            if failures:
-                log.info("the dependency is back", doing=doing, failures=failures)
-            return result
+    this = object()
+    try:
+        while True:
+            try:
+                result = await call()
+            except DependencyError as error:
+                failures += 1
+                if failures == 1:
+                    log.warning("waiting for a dependency", doing=doing, error=str(error))
+                    if not inside:
+                        _waits[this] = Wait(doing, str(error))
+                await asyncio.sleep(random.uniform(0, ceiling_s))
+                ceiling_s = min(ceiling_s * 2, LONGEST_WAIT_S)
+            else:
+                if failures:
+                    log.info("the dependency is back", doing=doing, failures=failures)
+                return result
+    finally:
+        _waits.pop(this, None)

@@ -11,6 +11,9 @@ Every message says what is wrong, where, and what to do about it.
 
 from __future__ import annotations
 
+EXIT_STUCK = 4
+"""Exit code of a worker that the watchdog ended; nothing is raised."""
+
 
 class ReviewpulseError(Exception):
     """Base of every error Reviewpulse raises on purpose."""

@@ -106,6 +106,15 @@ class Lane:
             self.states.popitem(last=False)
 
 
+class Confirmed(NamedTuple):
+    """What the store has confirmed of a lane."""
+
+    epoch: int
+    generation: int
+    applied: tuple[int, ...]
+    """By shard."""
+
+
 def partition_name(tp: TP) -> str:
     """``topic:number``."""
     return f"{tp.topic}:{tp.partition}"
@@ -284,6 +293,18 @@ class Lanes:
             )
             log.debug("reading", partition=partition_name(tp), offset=position.offset)
         return {tp: self._lanes[tp].epoch for tp in positions}
+
+    def applied(self, tp: TP) -> int:
+        """Offset up to which every shard has applied; ``NOTHING_APPLIED`` where the lane is not known."""
+        return min(self._lanes[tp].applied) if tp in self._lanes else NOTHING_APPLIED
+
+    def confirmed(self) -> dict[TP, Confirmed]:
+        """What the store has confirmed of each open lane."""
+        return {
+            tp: Confirmed(lane.epoch, lane.generation, tuple(lane.applied))
+            for tp, lane in self._lanes.items()
+            if not lane.closed
+        }
 
     def close(self, tps: Iterable[TP]) -> None:
         """Drops whatever of these partitions is still on its way."""

@@ -14,6 +14,7 @@ Rules:
   of which left in the store before. What is condemned is a dead letter, unread.
 - What is stale (its lane was revoked or rewound) is dropped before the store sees it; what slips through is
   fenced there.
+- Redis that has lost writes is noticed by the next apply of a partition, and by an audit where none comes.
 - A record ends as exactly one of counted, dead, skipped or duplicate, and the ledger says so in the same
   atomic step.
 - What is a duplicate of an event recorded already is not scored; one of an event still inside is found when
@@ -29,16 +30,18 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import structlog
 
 from stream.backoff import retry
 from stream.core.decode import DeadLetter, Limits, decode_run
-from stream.lanes import RunMissing
+from stream.lanes import RunMissing, partition_name
 from stream.record import Judge, Part, Timing
 from stream.scorer import isolate
 from stream.store.contract import MOVED
+from stream.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -199,17 +202,18 @@ class Pipeline:
 
     async def run(self) -> None:
         """Runs the stages until cancelled."""
+        stages = {
+            asyncio.create_task(self._decode_stage(), name="decode"),
+            asyncio.create_task(self._score_stage(), name="score"),
+            asyncio.create_task(self._judge_stage(), name="judge"),
+            asyncio.create_task(self._apply_stage(), name="apply"),
+        }
         try:
-            async with asyncio.TaskGroup() as stages:
-                stages.create_task(self._decode_stage(), name="decode")
-                stages.create_task(self._score_stage(), name="score")
-                stages.create_task(self._judge_stage(), name="judge")
-                stages.create_task(self._apply_stage(), name="apply")
-        except* Exception as errors:  # noqa: BLE001 - it is raised again
-            raise errors.exceptions[0] from None  # one stage failed; that it was in a group helps nobody
+            failed, _ = await asyncio.wait(stages, return_when=asyncio.FIRST_COMPLETED)
+            for stage in failed:
+                stage.result()
         finally:
-            for task in self._rewinding:
-                task.cancel()
+            await end(stages | self._rewinding)
             for thread in self._threads.values():
                 thread.shutdown(wait=False, cancel_futures=True)
 
@@ -221,6 +225,32 @@ class Pipeline:
         except TimeoutError:
             return False
         return True
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is inside."""
+        return not self._quiet.is_set()
+
+    async def audit(self) -> None:
+        """Compares what was applied with what the store holds, and rewinds what the store has lost.
+
+        The next apply would notice, too; but a quiet partition has none, and its counters would stay wrong.
+
+        Raises:
+            DependencyError: the store is away.
+        """
+        # Noted before the store is read: what is applied meanwhile makes the stored offset higher.
+        confirmed = self._lanes.confirmed()
+        stored = await self._store.applied([partition_name(tp) for tp in confirmed])
+        generation = self._store.generation
+        for tp, (epoch, of_generation, applied) in confirmed.items():
+            if of_generation != generation or not self._lanes.is_current(tp, epoch):
+                continue  # it is about other counters, or was read anew meanwhile
+            holds = stored[partition_name(tp)]
+            if any(has < had for has, had in zip(holds, applied, strict=True)):
+                self._start_rewind(
+                    tp, f"offsets to {max(applied)} were applied, {min(holds)} is stored: Redis lost writes"
+                )
 
     async def _in_thread(self, stage: str, call: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads[stage], call, *arguments)
@@ -306,7 +336,7 @@ class Pipeline:
     async def _score_stage(self) -> None:
         while True:
             window = await self._to_score.get()
-            await retry(lambda window=window: self._in_thread("score", self._score, window), "score")  # type: ignore[misc]
+            await retry(partial(self._in_thread, "score", self._score, window), "score", inside=True)
             await self._to_judge.put(window)
 
     def _score(self, window: Window) -> None:

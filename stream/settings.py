@@ -87,6 +87,27 @@ class Settings(BaseSettings):
         45.0, ge=6, le=300, description="Seconds until Kafka gives a silent worker's partitions away."
     )
 
+    watchdog_loop_s: float = Field(
+        30.0, ge=0, description="A worker whose event loop stands still for so long ends itself; 0: never."
+    )
+    watchdog_stall_s: float = Field(
+        120.0,
+        ge=0,
+        description="So does one that applies nothing for so long while records wait and Kafka and Redis"
+        " answer; 0: never.",
+    )
+    watchdog_rebalance_s: float = Field(
+        180.0,
+        ge=0,
+        description="So does one that gets no assignment for so long, at least two session timeouts;"
+        " 0: never.",
+    )
+    health: str | None = Field(
+        None,
+        description="Where a worker serves `/livez` and `/readyz`: `127.0.0.1:8080`, or `8080` for the same;"
+        " another host only if you write it. Off by default.",
+    )
+
     scorer: Literal["onnx", "constant"] = Field(
         "onnx", description="`onnx` scores with the bundle; `constant` is for tests and benches."
     )

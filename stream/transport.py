@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from faust.exceptions import ConsumerNotStarted
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from aiokafka import ConsumerRecord, TopicPartition
 
@@ -263,6 +264,31 @@ class Consumer(driver.Consumer):
             tp=tp,
             generation_id=self.app.consumer_generation_id,
         )
+
+    def assigned(self) -> set[TP]:
+        """Partitions that are ours now; none before the consumer has started."""
+        try:
+            tps: set[TP] = self.assignment()
+        except ConsumerNotStarted:
+            return set()
+        return tps
+
+    def ends_seen(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Next offsets of the partitions' logs, as the latest fetches told; of those that were fetched."""
+        ends = {}
+        for tp in tps:
+            # The consumer's thread may lose the partition meanwhile.
+            with suppress(AssertionError, AttributeError, ConsumerNotStarted):
+                ends[tp] = self.highwater(tp)
+        return {tp: end for tp, end in ends.items() if end is not None}
+
+    def leave_group(self) -> None:
+        """Leaves the group, from any thread and whatever the app's loop does, and waits until it is done.
+
+        For a process that is about to end: the other members need not wait for its session to time out.
+        """
+        coordinator = self._thread._ensure_consumer()._coordinator  # noqa: SLF001
+        asyncio.run_coroutine_threadsafe(coordinator.close(), self._thread.thread_loop).result()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Called by Faust after every assignment: seeks to what the sink holds."""

@@ -5,6 +5,7 @@ Rules:
 - SIGTERM and SIGINT drain: what is inside is recorded, the group is told, the worker leaves it, exit 0.
 - An error of ours or of Faust's ends the process with a non-zero code, for its supervisor to start it again.
   That is always safe: the next owner begins at what Redis holds.
+- So does the watchdog, when nothing moves any more. A server that is away is no reason.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import socket
 import tempfile
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -28,19 +30,26 @@ from aiokafka.errors import KafkaError
 from stream.backoff import retry
 from stream.core.decode import Limits
 from stream.core.spike import SpikeDetector, rule_from
+from stream.core.watch import Limits as WatchLimits
+from stream.core.watch import Seen
 from stream.errors import DependencyError
 from stream.faust_config import faust_broker, faust_credentials
+from stream.health import HealthServer, address_of, pages
 from stream.kafka_config import aiokafka_config
 from stream.lanes import Lanes
+from stream.lookout import BEAT_S, Lookout
 from stream.pipeline import Pipeline, PipelineSettings
 from stream.publish import KafkaPublisher
 from stream.redis_config import connect_async
 from stream.redis_url import shown_url
+from stream.scorer.counted import CountedScorer
 from stream.scorer.load import load_scorer
 from stream.status import StatusBoard, WorkerStatus
 from stream.store.layout import Layout
 from stream.store.redis import RedisStore
+from stream.tasks import end
 from stream.transport import RunSchema, Transport
+from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,6 +57,7 @@ if TYPE_CHECKING:
     from faust.types import TP
 
     from stream.core.events import Channel
+    from stream.core.watch import Stuck
     from stream.scorer.contract import Scorer
     from stream.settings import Settings
 
@@ -71,31 +81,70 @@ BUFFERED_RUNS = 8
 async def serve(settings: Settings) -> None:
     """Runs a worker until SIGTERM or SIGINT.
 
+    It is for a process of its own: the watchdog ends the process, and watches until it has ended.
+
     Raises:
         UsageError: a setting does not fit what is stored, or the bundle is not right.
         DependencyError: the device that was demanded is absent, or Kafka failed for good.
     """
+    watchdog = Watchdog(_watch_limits(settings))
+    served = (
+        HealthServer(address_of(settings.health), pages(lambda: watchdog.report))
+        if settings.health
+        else nullcontext()
+    )
+    with served:
+        watchdog.start()
+        await _serve(settings, watchdog)
+
+
+async def _serve(settings: Settings, watchdog: Watchdog) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def told_to_stop() -> None:
+        watchdog.stopping("it was told to")
+        stop.set()
+
     for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop.set)
+        loop.add_signal_handler(signum, told_to_stop)
+    loading = asyncio.create_task(_beat(watchdog))
     scorer = await asyncio.to_thread(load_scorer, settings)
+    loading.cancel()
     _calm_garbage_collector()
-    worker = Worker(settings, scorer)
+    worker = Worker(settings, scorer, watchdog)
     starting = asyncio.create_task(worker.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
-        starting.cancel()
-        with suppress(asyncio.CancelledError):
-            await starting
+        await end({starting})
         await worker.close()
         return
     try:
         await starting
         await worker.run_until(stopping)
+    except Exception as error:
+        watchdog.stopping(f"{type(error).__name__}: {error}")  # should closing hang, the reason is said
+        raise
     finally:
         await worker.close()
+
+
+def _watch_limits(settings: Settings) -> WatchLimits:
+    rebalance_s = settings.watchdog_rebalance_s
+    return WatchLimits(
+        loop_s=settings.watchdog_loop_s,
+        stall_s=settings.watchdog_stall_s,
+        # A group waits one session for a member that died; two, when another dies meanwhile.
+        rebalance_s=rebalance_s and max(rebalance_s, 2 * settings.session_timeout_s),
+    )
+
+
+async def _beat(watchdog: Watchdog) -> None:
+    """The loop's heartbeat while there is no worker yet."""
+    while True:
+        watchdog.see(Seen())
+        await asyncio.sleep(BEAT_S)
 
 
 class Worker:
@@ -104,11 +153,13 @@ class Worker:
     Args:
         settings: configuration.
         scorer: the model.
+        watchdog: is told what is seen here.
     """
 
-    def __init__(self, settings: Settings, scorer: Scorer[Any]) -> None:
+    def __init__(self, settings: Settings, scorer: Scorer[Any], watchdog: Watchdog) -> None:
         self._settings = settings
-        self._scorer = scorer
+        self._scorer = counted = CountedScorer(scorer)
+        self._watchdog = watchdog
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._store = RedisStore(
             connect_async(settings), Layout(settings.namespace, settings.shards), settings.redis
@@ -136,7 +187,7 @@ class Worker:
         self.pipeline = Pipeline(
             store=self._store,
             lanes=self._lanes,
-            scorer=scorer,
+            scorer=counted,
             detector=SpikeDetector(rule, scorer.version),
             publisher=self._publisher,
             rewind=self._rewind,
@@ -149,6 +200,9 @@ class Worker:
             ),
         )
         self._define_agent()
+        self._lookout = Lookout(
+            settings, app=self.app, lanes=self._lanes, pipeline=self.pipeline, scorer=counted
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
 
@@ -167,14 +221,18 @@ class Worker:
 
     async def start(self) -> None:
         """Waits for Redis, Kafka and the topics, then joins the group."""
+        self._tasks = {asyncio.create_task(self._lookout.beat(self._watchdog), name="beat")}
         await retry(self._store.open, f"connect to Redis at {shown_url(self._settings.redis)}")
         await retry(self._check_topics, f"connect to Kafka at {self._settings.kafka}")
-        self._tasks = {
+        self._tasks |= {
             asyncio.create_task(self.pipeline.run(), name="pipeline"),
             asyncio.create_task(self._publisher.run(), name="publisher"),
             asyncio.create_task(self._report(), name="report"),
+            asyncio.create_task(self._lookout.audit(), name="audit"),
+            asyncio.create_task(self._lookout.watch_backlog(), name="backlog"),
         }
-        self._started = True
+        self._started = self._lookout.joined = True
+        self._watchdog.farewell = partial(self._say_farewell, asyncio.get_running_loop())
         await self.app.start()
         log.info(
             "worker started",
@@ -206,6 +264,13 @@ class Worker:
         await self._take_notes_back(self.app.consumer.assignment())
         await self.app.consumer.commit()
 
+    def _say_farewell(self, loop: asyncio.AbstractEventLoop, stuck: Stuck) -> None:
+        """Leaves the group, for a process about to end; from another thread, for the loop may not turn."""
+        if stuck.check == "progress" and not self.pipeline.busy:  # so no record is to blame
+            notes = self._take_notes_back(self.app.consumer.assigned())
+            asyncio.run_coroutine_threadsafe(notes, loop).result()
+        self.app.consumer.leave_group()
+
     async def _take_notes_back(self, tps: Iterable[TP]) -> None:
         """Partitions are left in peace. Where Redis is away a death too many is noted: no harm in it."""
         notes = self._lanes.notes_to_take_back(tps)
@@ -215,9 +280,7 @@ class Worker:
 
     async def close(self) -> None:
         """Leaves the group and disconnects."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         if self._started:
             await self.app.stop()
             with suppress(DependencyError):
@@ -271,8 +334,12 @@ class Worker:
                 partitions=sorted(self._lanes.owned()),
                 events_per_s=(total - before) / (now - before_at),
             )
-            with suppress(DependencyError):
+            try:
                 await self._board.post(status)
+            except DependencyError as error:
+                self._lookout.board.failed(error)
+            else:
+                self._lookout.board.answered()
             reports += 1
             if reports % LOG_REPORTS == 0:
                 log.info(

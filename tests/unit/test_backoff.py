@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from structlog.testing import capture_logs
 
@@ -63,3 +65,36 @@ async def test_another_error_is_not_retried(waits: list[float]) -> None:
     with pytest.raises(KeyError):
         await backoff.retry(call, "apply")
     assert call.calls == 1
+
+
+async def test_who_waits_for_what_is_known_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    async def look(_seconds: float) -> None:
+        seen.append(backoff.waits())
+
+    monkeypatch.setattr(backoff.asyncio, "sleep", look)
+    assert await backoff.retry(Flaky(2), "connect to Redis") == 42
+    assert seen == [[backoff.Wait("connect to Redis", "away")]] * 2
+    assert backoff.waits() == []
+
+
+async def test_what_is_tried_again_inside_the_process_is_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    async def look(_seconds: float) -> None:
+        seen.append(backoff.waits())
+
+    monkeypatch.setattr(backoff.asyncio, "sleep", look)
+    await backoff.retry(Flaky(1), "score", inside=True)
+    assert seen == [[]]
+
+
+async def test_a_wait_that_is_given_up_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def cancelled(_seconds: float) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(backoff.asyncio, "sleep", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await backoff.retry(Flaky(1), "connect to Redis")
+    assert backoff.waits() == []

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from builders import NOW_MS, chat, record, review, run, until
 from faust.types import TP
+from structlog.testing import capture_logs
 
 from stream import backoff
 from stream.core.buckets import RESOLUTIONS, field
@@ -112,7 +113,7 @@ class ShakyStore(MemoryStore):
         self.fail_after = 0
         self.crash_after_steps: int | None = None
         self.hooks: dict[str, Callable[[], Awaitable[None]]] = {}
-        """What happens, once, at ``before states``, ``after states``, ``before seen`` and ``after seen``."""
+        """What happens, once, before or after a call: ``before states``, ``after applied``, and so on."""
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
         self.applies.append(steps)
@@ -132,6 +133,12 @@ class ShakyStore(MemoryStore):
         await self._happen("before states")
         found = await super().states(partition, channel, product_ids)
         await self._happen("after states")
+        return found
+
+    async def applied(self, partitions: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        await self._happen("before applied")
+        found = await super().applied(partitions)
+        await self._happen("after applied")
         return found
 
     async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, StoredSeen]:
@@ -681,6 +688,150 @@ async def test_a_store_that_lost_everything_is_filled_again() -> None:
         assert_conserved(bench)
 
 
+# With nothing to apply: the audit.
+
+
+async def counted(bench: Bench) -> dict[str, Any]:
+    """Has one run of each partition counted; returns the store as it was before."""
+    empty = bench.store.snapshot()
+    for tp in bench.logs:
+        await bench.put(tp)
+    await bench.quiet()
+    return empty
+
+
+async def test_the_audit_finds_nothing_where_nothing_was_lost() -> None:
+    async with Bench(some_log(6, alarms=True)) as bench:
+        await counted(bench)
+        await bench.pipeline.audit()
+        assert bench.rewound == []
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+async def test_writes_that_were_lost_are_found_by_the_audit_while_nothing_comes(shards: int) -> None:
+    logs = some_log(6, alarms=True)
+    async with Bench(logs, ShakyStore(shards)) as bench:
+        await bench.read_all_at_once()
+        bench.store.restore(ShakyStore(shards).snapshot())
+        with capture_logs() as said:
+            await bench.pipeline.audit()
+        await bench.quiet()
+        assert sorted(bench.rewound) == sorted(logs)
+        (line,) = [each for each in said if each.get("partition") == "reviews:0"]
+        last = logs[R0][-1].offset
+        assert (line["event"], line["reason"]) == (
+            "rewinding to what Redis holds",
+            f"offsets to {last} were applied, -1 is stored: Redis lost writes",
+        )
+        await bench.read_all_at_once()  # as the consumer goes on after the seek; no record is new
+        assert_conserved(bench)
+
+
+async def test_the_audit_rewinds_only_what_lost_writes() -> None:
+    async with Bench(some_log(6)) as bench:
+        await bench.read_all_at_once()
+        del bench.store.offsets[0]["reviews:1"]
+        await bench.pipeline.audit()
+        await bench.quiet()
+        assert bench.rewound == [R1]
+
+
+async def test_a_loss_on_one_shard_alone_is_found() -> None:
+    async with Bench(some_log(6), ShakyStore(3)) as bench:
+        await bench.read_all_at_once()
+        del bench.store.offsets[2]["reviews:0"]
+        await bench.pipeline.audit()
+        await bench.quiet()
+        assert bench.rewound == [R0]
+
+
+async def test_what_is_applied_while_the_audit_reads_is_no_loss() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(40)]}
+
+    async with Bench(logs) as bench:
+        await counted(bench)
+
+        async def apply_more() -> None:
+            await bench.put(R0)
+            await bench.quiet()
+
+        for moment in ("before applied", "after applied"):
+            bench.store.hooks[moment] = apply_more
+            await bench.pipeline.audit()
+        assert bench.store.hooks == {}
+        assert bench.store.offsets == [{"reviews:0": 20}]
+        assert bench.rewound == []
+
+
+async def test_a_partition_given_away_while_the_audit_reads_is_left_alone() -> None:
+    """Its new owner may have found another log, and forgotten the offsets."""
+    async with Bench({R0: [record(n, review(n), tp=R0) for n in range(9)]}) as bench:
+        empty = await counted(bench)
+
+        async def give_away() -> None:
+            bench.lanes.close([R0])
+            bench.store.restore(empty)
+
+        bench.store.hooks["before applied"] = give_away
+        await bench.pipeline.audit()
+        await bench.pipeline.audit()
+        assert bench.rewound == []
+
+
+async def test_a_partition_read_anew_while_the_audit_reads_is_left_alone() -> None:
+    async with Bench({R0: [record(n, review(n), tp=R0) for n in range(9)]}) as bench:
+        empty = await counted(bench)
+        bench.store.restore(empty)
+
+        async def rebalance() -> None:
+            await bench.assign({R0})
+
+        bench.store.hooks["after applied"] = rebalance
+        await bench.pipeline.audit()
+        assert bench.store.hooks == {}
+        assert bench.rewound == []
+        await bench.read_all_at_once()
+        assert_conserved(bench)
+
+
+async def test_work_inside_while_the_audit_rewinds_is_dropped_and_read_again() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(30)]}
+    async with Bench(logs) as bench:
+        empty = await counted(bench)
+        bench.scorer.may_score.clear()
+        await bench.put(R0)
+        await until(bench.scorer.is_scoring.is_set)
+        bench.store.restore(empty)
+        await bench.pipeline.audit()
+        bench.scorer.may_score.set()
+        await bench.quiet()
+        assert bench.pipeline.progress.rewinds == 1
+        await bench.read_all_at_once()
+        assert_conserved(bench)
+
+
+async def test_counters_of_another_generation_are_none_of_the_audits_business() -> None:
+    async with Bench({R0: [record(n, review(n), tp=R0) for n in range(9)]}) as bench:
+        empty = await counted(bench)
+        bench.store.restore(empty)
+        bench.lanes[R0].generation -= 1
+        await bench.pipeline.audit()
+        assert bench.rewound == []
+
+
+async def test_an_audit_that_redis_does_not_answer_changes_nothing() -> None:
+    async with Bench({R0: [record(0, review(0), tp=R0)]}) as bench:
+        await counted(bench)
+
+        async def away() -> None:
+            raise DependencyError("Redis is away")
+
+        bench.store.hooks["before applied"] = away
+        with pytest.raises(DependencyError):
+            await bench.pipeline.audit()
+        assert bench.rewound == []
+
+
 async def test_what_another_worker_applied_is_not_applied_again() -> None:
     logs = some_log(7, alarms=True)
     async with Bench(logs) as zombie:
@@ -866,7 +1017,7 @@ class MortalScorer(KeywordScorer):
 async def live(
     logs: dict[TP, list[ConsumerRecord]], store: ShakyStore, publisher: RecordingPublisher
 ) -> None:
-    """One worker's life; raises ``BaseExceptionGroup`` when it dies."""
+    """One worker's life; raises ``Death`` when it dies."""
     bench = Bench(logs, store)
     bench.scorer = bench.pipeline._scorer = MortalScorer()
     bench.publisher = bench.pipeline._publisher = publisher
@@ -886,7 +1037,7 @@ async def test_records_that_kill_workers_become_dead_letters_and_all_others_are_
     while True:
         try:
             await live(logs, store, publisher)
-        except BaseExceptionGroup:
+        except Death:
             deaths += 1
             assert deaths < 40
         else:
@@ -940,7 +1091,10 @@ class Trouble:
 
     async def strike(self, bench: Bench) -> None:
         kinds = (self._remember, self._lose_writes, self._store_away, self._rebalance, self._device_away)
-        await self.chance.choice((*kinds, Bench.quiet))(bench)
+        await self.chance.choice((*kinds, Bench.quiet, self._audit))(bench)
+
+    async def _audit(self, bench: Bench) -> None:
+        await bench.pipeline.audit()
 
     async def _remember(self, _: Bench) -> None:
         self._snapshots.append(self._store.snapshot())

@@ -1,0 +1,168 @@
+"""What the event loop sees of its worker, gathered for the watchdog; and the audit of what Redis holds.
+
+Rules:
+- It decides nothing: ``stream.core.watch`` does, and the pipeline about lost writes.
+- A server answers when somebody got an answer lately. It is asked all the time: Redis by the status board
+  and the audit, Kafka for its logs' ends. That it is silent is seen before any call's own timeout.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from stream.backlog import Backlog
+from stream.backoff import waits
+from stream.core.watch import Seen
+from stream.errors import DependencyError
+from stream.lanes import partition_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from faust.types import TP
+
+    from stream.lanes import Lanes
+    from stream.pipeline import Pipeline
+    from stream.scorer.counted import CountedScorer
+    from stream.settings import Settings
+    from stream.watchdog import Watchdog
+
+BEAT_S = 1.0
+LOOKS_PER_LIMIT = 5
+LONGEST_PERIOD_S = 5.0
+"""How often Kafka's logs and Redis' offsets are looked at, at least: a few requests of some bytes each."""
+
+
+class Reach:
+    """Whether a server answers, told by whoever asks it.
+
+    Args:
+        name: of the server, for people.
+        patience_s: how long it may be silent.
+    """
+
+    def __init__(self, name: str, patience_s: float) -> None:
+        self._name = name
+        self._patience_s = patience_s
+        self._answered_at = time.monotonic()
+        self._error: str | None = None
+
+    def answered(self) -> None:
+        """It has answered."""
+        self._answered_at = time.monotonic()
+        self._error = None
+
+    def failed(self, error: DependencyError) -> None:
+        """It has not, and this is what was met instead."""
+        self._error = str(error)
+
+    @property
+    def away(self) -> str | None:
+        """Why it is thought to be away, if it is."""
+        silent_s = time.monotonic() - self._answered_at
+        if self._error is None and silent_s > self._patience_s:
+            return f"{self._name} has not answered for {silent_s:.0f} s"
+        return self._error
+
+
+class Lookout:
+    """Looks at one worker from its own event loop.
+
+    Args:
+        settings: where Kafka is, and how soon a stall is to be seen.
+        app: Faust's; its consumer is looked at once ``joined`` is set.
+        lanes: what was applied.
+        pipeline: what is inside.
+        scorer: how many micro-batches were scored.
+
+    Attributes:
+        joined: whether the worker has asked for partitions.
+        board: whether the status board answers; told by whoever posts there.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        app: Any,
+        lanes: Lanes,
+        pipeline: Pipeline,
+        scorer: CountedScorer[Any],
+    ) -> None:
+        self.joined = False
+        self._app = app
+        self._lanes = lanes
+        self._pipeline = pipeline
+        self._scorer = scorer
+        self._topics = set(settings.topics.values())
+        self._backlog = Backlog(settings)
+        self._waiting: Mapping[TP, int] = {}
+        limit_s = settings.watchdog_stall_s or LOOKS_PER_LIMIT * LONGEST_PERIOD_S
+        self._period_s = min(limit_s / LOOKS_PER_LIMIT, LONGEST_PERIOD_S)
+        patience_s = 2 * self._period_s + BEAT_S
+        self.board = Reach("Redis", patience_s)
+        self._redis = Reach("Redis", patience_s)
+        self._kafka = Reach("Kafka", patience_s)
+
+    async def beat(self, watchdog: Watchdog) -> None:
+        """Tells the watchdog every second, until cancelled."""
+        while True:
+            watchdog.see(self.seen())
+            await asyncio.sleep(BEAT_S)
+
+    def seen(self) -> Seen:
+        """What is to be seen now."""
+        if not self.joined:
+            return Seen(waits=_waits())
+        applied = self._applied()
+        return Seen(
+            joined=True,
+            rebalancing=self._app.rebalancing or not self._app.rebalancing_count,
+            redis=self._redis.away or self.board.away,
+            kafka=self._kafka.away,
+            waits=_waits(),
+            applied={partition_name(tp): offset for tp, offset in applied.items()},
+            waiting=frozenset(
+                partition_name(tp) for tp, offset in self._waiting.items() if applied.get(tp) == offset
+            ),
+            busy=self._pipeline.busy,
+            batches=self._scorer.batches,
+            rewinds=self._pipeline.progress.rewinds,
+        )
+
+    async def watch_backlog(self) -> None:
+        """Asks Kafka now and then which partitions hold records that were not applied, until cancelled."""
+        try:
+            while True:
+                applied = self._applied()
+                try:
+                    self._waiting = await self._backlog.look(applied, self._app.consumer.ends_seen(applied))
+                except DependencyError as error:
+                    self._kafka.failed(error)
+                else:
+                    self._kafka.answered()
+                await asyncio.sleep(self._period_s)
+        finally:
+            await self._backlog.close()
+
+    async def audit(self) -> None:
+        """Has the pipeline compare what it applied with what Redis holds now and then, until cancelled."""
+        while True:
+            try:
+                await self._pipeline.audit()
+            except DependencyError as error:
+                self._redis.failed(error)
+            else:
+                self._redis.answered()
+            await asyncio.sleep(self._period_s)
+
+    def _applied(self) -> dict[TP, int]:
+        """Highest applied offset of each partition that is ours."""
+        ours = {tp for tp in self._app.consumer.assigned() if tp.topic in self._topics}
+        return {tp: self._lanes.applied(tp) for tp in ours}
+
+
+def _waits() -> tuple[str, ...]:
+    return tuple(f"{wait.doing}: {wait.error}" for wait in waits())
