@@ -18,17 +18,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
-import redis
 
-from stream import bundle, topics
+from stream import bundle, redis_nodes, topics
 from stream.errors import DependencyError, ReviewpulseError
 from stream.redis_config import connect
-from stream.redis_url import shown_url
+from stream.redis_errors import REDIS_ERRORS, told
+from stream.redis_trip import exchange
+from stream.redis_url import is_cluster, shown_url
 from stream.status import STALE_S, WorkerStatus
+from stream.store.layout import Layout, UnknownLayout, read_written
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Callable, Iterator
 
+    from stream.redis_config import Client
     from stream.settings import Settings
 
 ROOM_TIMEOUT_S = 9.0
@@ -37,6 +41,11 @@ KAFKA_TIMEOUT_S = 4.0
 
 REDIS_LEAST_VERSION = (6, 2)
 """Kept up by its makers, and has what the counters' script uses (ZADD GT)."""
+
+SHARDS_A_MASTER = 4
+"""So many spread tolerably: a shard's slot is a matter of chance."""
+UNEVEN_FROM = 1.75
+"""Times the mean, for the master that has most."""
 
 MEMORY_WARN_SHARE = 0.9
 DISK_WARN_BYTES = 1 << 30
@@ -136,36 +145,62 @@ def kafka_findings(settings: Settings) -> Iterator[Finding]:
 
 
 def redis_findings(settings: Settings) -> Iterator[Finding]:
-    """Whether Redis answers, keeps what it is given, and evicts nothing."""
+    """Whether Redis answers, keeps what it is given, and evicts nothing; every node of a cluster."""
     where = shown_url(settings.redis)
-    with connect(settings) as client:
-        try:
-            facts: dict[str, Any] = client.info("all")
+    try:
+        with connect(settings) as client:
+            nodes = redis_nodes.nodes(client)
             workers = reporting_workers(client, settings)
-        except redis.RedisError as error:
-            yield Finding(
-                "redis",
-                "fail",
-                f"{where}: {topics.told(error)}",
-                REDIS_REMEDY,
-            )
-            return
-    yield judge_redis_version(where, facts)
-    yield judge_persistence(facts)
-    yield judge_eviction(facts)
+            layout = stored_layout(client, settings)
+            shards = redis_nodes.shards_by_primary(client, layout) if is_cluster(settings.redis) else None
+    except REDIS_ERRORS as error:
+        yield Finding("redis", "fail", told(error, settings.redis), REDIS_REMEDY)
+        return
+    except UnknownLayout as error:
+        yield Finding(
+            "redis", "fail", f"{where} holds {error}", "use the version of reviewpulse that wrote it"
+        )
+        return
+    answering = [node for node in nodes if node.facts]
+    yield judge_topology(where, nodes)
+    yield _worst([judge_redis_version(node.name or where, node.facts) for node in answering])
+    # The replicas, too: tomorrow one may be the master.
+    yield _worst([_of(node, judge_persistence(node.facts)) for node in answering])
+    yield _worst([_of(node, judge_eviction(node.facts)) for node in answering])
+    if shards is not None:
+        yield judge_spread(shards)
     if workers:
         yield Finding("workers", "ok", f"{len(workers)} at work: {', '.join(workers)}")
     else:
         yield Finding("workers", "warn", f"none has reported for {STALE_S:g} s", "reviewpulse worker")
 
 
-def reporting_workers(client: redis.Redis, settings: Settings) -> list[str]:
+def _of(node: redis_nodes.Node, finding: Finding) -> Finding:
+    return finding._replace(detail=f"{node.name}: {finding.detail}") if node.name else finding
+
+
+def _worst(findings: list[Finding]) -> Finding:
+    return max(findings, key=lambda each: ("ok", "warn", "fail").index(each.state))
+
+
+def stored_layout(client: Client, settings: Settings) -> Layout:
+    """The layout that the workers go by, or the one that the settings would make.
+
+    Raises:
+        UnknownLayout: another version wrote it.
+    """
+    wanted = Layout(settings.namespace, settings.shards)
+    (raw,) = exchange(client, [("GET", wanted.layout_key)])
+    return wanted if raw is None else read_written(raw).layout(settings.namespace)
+
+
+def reporting_workers(client: Client, settings: Settings) -> list[str]:
     """Names of the workers that reported lately.
 
     Raises:
-        redis.RedisError: Redis does not answer.
+        RedisError: Redis does not answer.
     """
-    board = client.hgetall(f"{settings.namespace}:workers")
+    (board,) = exchange(client, [("HGETALL", f"{settings.namespace}:workers")])
     statuses = [msgspec.json.decode(value, type=WorkerStatus) for value in board.values()]
     return sorted(status.name for status in statuses if time.time() - status.at <= STALE_S)
 
@@ -176,12 +211,58 @@ def worker_here(settings: Settings) -> Finding:
     try:
         with connect(settings) as client:
             names = reporting_workers(client, settings)
-    except redis.RedisError as error:
-        return Finding("worker", "fail", topics.told(error), REDIS_REMEDY)
+    except REDIS_ERRORS as error:
+        return Finding("worker", "fail", told(error, settings.redis), REDIS_REMEDY)
+    except ReviewpulseError as error:
+        return Finding("worker", "fail", str(error), REDIS_REMEDY)
     # A name is the host's and the process id.
     if here := [name for name in names if name.rpartition("-")[0] == host]:
         return Finding("worker", "ok", f"{', '.join(here)} is at work")
     return Finding("worker", "fail", f"no worker on {host} has reported for {STALE_S:g} s", "see its log")
+
+
+def judge_topology(where: str, nodes: list[redis_nodes.Node]) -> Finding:
+    """What stands behind the URL, and whether it survives the death of a server."""
+    name = "redis topology"
+    primaries = [node for node in nodes if node.is_primary]
+    if silent := [node.name for node in nodes if not node.facts]:
+        remedy = "start them, or CLUSTER FORGET them"
+        return Finding(name, "warn", f"{where}: {', '.join(silent)} of the cluster do not answer", remedy)
+    if not nodes[0].name:
+        (node,) = nodes
+        if not node.is_primary:
+            primary = f"{node.facts.get('master_host')}:{node.facts.get('master_port')}"
+            detail = f"{where}: a replica of {primary}, which takes no writes"
+            return Finding(name, "fail", detail, "set REVIEWPULSE_REDIS to the primary, or to sentinels")
+        return Finding(name, "ok", f"{where}: a primary with {_count(node.replicas, 'replica')}")
+    shown = f"{where}: a cluster of {_count(len(primaries), 'master')}"
+    # A replica is not told of by the cluster before it has got its first write.
+    shown += f" and {_count(sum(node.replicas for node in primaries), 'replica')}"
+    if alone := [node.name for node in primaries if not node.replicas]:
+        detail = f"{shown}; without {' or '.join(alone)} nothing is counted"
+        return Finding(name, "warn", detail, "give every master a replica")
+    return Finding(name, "ok", shown)
+
+
+def judge_spread(shards: Counter[str]) -> Finding:
+    """How evenly a cluster's masters share the work. ``shards``: how many each serves."""
+    name = "redis shards"
+    total, most, least = shards.total(), max(shards.values()), min(shards.values())
+    each = ", ".join(f"{primary} {number}" for primary, number in sorted(shards.items()))
+    detail = f"{_count(total, 'shard')} on {_count(len(shards), 'master')}: {each}"
+    if not least:
+        enough = SHARDS_A_MASTER * len(shards)
+        remedy = f"`reviewpulse reshard` to {enough} or more; for a new namespace REVIEWPULSE_SHARDS={enough}"
+        return Finding(name, "warn", f"{detail}: some masters have nothing to do", remedy)
+    if most > UNEVEN_FROM * total / len(shards):
+        return Finding(
+            name, "warn", f"{detail}: unevenly spread", "more shards, or move slots between masters"
+        )
+    return Finding(name, "ok", detail)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
 
 
 def judge_redis_version(where: str, facts: dict[str, Any]) -> Finding:

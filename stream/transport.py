@@ -32,6 +32,8 @@ from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from stream.backoff import retry
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
@@ -291,8 +293,11 @@ class Consumer(driver.Consumer):
         asyncio.run_coroutine_threadsafe(coordinator.close(), self._thread.thread_loop).result()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Called by Faust after every assignment: seeks to what the sink holds."""
-        return await self._seek_to_sink(self.assignment())
+        """Called by Faust after every assignment: seeks to what the sink holds, waiting for it if need be.
+
+        A failover that meets a rebalance must not end the worker: Faust takes an error here for a crash.
+        """
+        return await retry(lambda: self._seek_to_sink(self.assignment()), "find where to read from")
 
     async def rewind(self, tps: set[TP]) -> None:
         """Reads ``tps`` again from what the sink holds, where they are still ours."""

@@ -178,8 +178,18 @@ class LocalCluster:
         return [port for port, server in self._servers.items() if server.is_running]
 
     def wait_until_well(self) -> None:
-        """Returns when every living node says that all slots are served, and all replicas are in step."""
-        self.wait(lambda: all(self._is_well(port) for port in self.living()), "the cluster is well")
+        """Returns when the living nodes agree who is what, all slots are served, and replicas are in step."""
+        self.wait(
+            lambda: all(self._is_well(port) for port in self.living()) and len(self._opinions()) == 1,
+            "the cluster is well",
+        )
+
+    def _opinions(self) -> set[frozenset[tuple[int, str]]]:
+        """What the living nodes think who follows whom."""
+        return {
+            frozenset((each.port, each.primary) for each in self.view(port) if each.is_well)
+            for port in self.living()
+        }
 
     def _is_well(self, port: int) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""A real Redis Cluster: every event is counted exactly once, also when masters die with writes nobody else has."""
+"""A real Redis Cluster: each event is counted once, also when masters die with writes of their own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 import pytest
 
 from stream.client import LiveCounters
+from stream.doctor import redis_findings
 from stream.errors import DependencyError
+from stream.redis_config import connect
+from stream.redis_nodes import nodes
 from stream.settings import load
 from tests.integration.cluster import LocalCluster
 from tests.integration.test_conservation import EVENTS, make_events, recount, send, stored
@@ -176,3 +179,36 @@ def test_shards_that_lost_everything_are_counted_again_and_the_others_are_not(
 
         workers, _ = count_under_load(settings, start_worker, 4, trouble)
     assert gaps(workers) > 0
+
+
+def listed(settings: Settings) -> list[int]:
+    """Ports of the nodes that a client learns of."""
+    with connect(settings) as client:
+        return [int(node.name.rpartition(":")[2]) for node in nodes(client)]
+
+
+def test_the_doctor_tells_what_the_cluster_is_and_how_the_shards_fall(
+    on_cluster: Callable[[LocalCluster], Settings], cluster: LocalCluster
+) -> None:
+    settings = on_cluster(cluster)
+    findings = {each.name: each for each in redis_findings(settings)}
+    assert findings["redis"].state == "ok"
+    assert findings["redis topology"].detail == (f"{cluster.url}: a cluster of 3 masters and 3 replicas")
+    assert findings["redis shards"].state == "ok"
+    assert findings["redis shards"].detail.startswith("12 shards on 3 masters: 127.0.0.1:")
+    assert findings["redis memory"].state == "ok"
+
+    evicting = cluster.ports[-1]  # a replica; the cluster tells of it when it has got a write
+    with connect(settings) as client:
+        for number in range(100):
+            client.set(f"key-{number}", "")
+    cluster.wait(lambda: evicting in listed(settings), "the cluster tells of it")
+    cluster.call(evicting, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    memory = {each.name: each for each in redis_findings(settings)}["redis memory"]
+    assert memory.state == "warn"
+    assert memory.detail.startswith(f"127.0.0.1:{evicting}: ")
+
+    few = settings.model_copy(update={"shards": 2})
+    spread = {each.name: each for each in redis_findings(few)}["redis shards"]
+    assert spread.state == "warn"
+    assert "some masters have nothing to do" in spread.detail

@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stream import doctor
-from stream.doctor import Finding, Room, judge_disk, judge_eviction, judge_persistence, judge_redis_version
+from stream.doctor import (
+    Finding,
+    Room,
+    judge_disk,
+    judge_eviction,
+    judge_persistence,
+    judge_redis_version,
+    judge_spread,
+    judge_topology,
+)
 from stream.errors import DependencyError, UsageError
+from stream.redis_nodes import Node
 from stream.settings import Settings, load
 
 if TYPE_CHECKING:
@@ -49,6 +60,52 @@ def test_a_redis_too_old_fails() -> None:
     assert judge_redis_version("redis://h", HEALTHY | {"redis_version": "6.0.16"}).state == "fail"
     assert judge_redis_version("redis://h", HEALTHY | {"redis_version": "6.2.0"}).state == "ok"
     assert "Valkey 9.1.2" in judge_redis_version("redis://h", HEALTHY | {"valkey_version": "9.1.2"}).detail
+
+
+def node(name: str = "", role: str = "master", replicas: int = 1) -> Node:
+    return Node(name, {"role": role, "connected_slaves": replicas, "master_host": "h", "master_port": 7})
+
+
+@pytest.mark.parametrize(
+    ("nodes", "state", "detail"),
+    [
+        ([node()], "ok", "redis://h: a primary with 1 replica"),
+        ([node(replicas=0)], "ok", "redis://h: a primary with no replicas"),
+        ([node(role="slave")], "fail", "redis://h: a replica of h:7, which takes no writes"),
+        (
+            [node("a"), node("b"), node("c", "slave")],
+            "ok",
+            "redis://h: a cluster of 2 masters and 2 replicas",
+        ),
+        (
+            [node("a"), node("b", replicas=0), node("c", "slave")],
+            "warn",
+            "redis://h: a cluster of 2 masters and 1 replica; without b nothing is counted",
+        ),
+        ([node("a"), Node("b", {})], "warn", "redis://h: b of the cluster do not answer"),
+    ],
+)
+def test_what_stands_behind_the_url_is_told(nodes: list[Node], state: str, detail: str) -> None:
+    finding = judge_topology("redis://h", nodes)
+    assert (finding.state, finding.detail) == (state, detail)
+    assert bool(finding.remedy) is (state != "ok")
+
+
+@pytest.mark.parametrize(
+    ("shards", "state"),
+    [
+        ({"a": 6, "b": 6, "c": 4}, "ok"),
+        ({"a": 1, "b": 0, "c": 0}, "warn"),
+        ({"a": 2, "b": 1, "c": 0}, "warn"),
+        ({"a": 4, "b": 1, "c": 1}, "warn"),
+    ],
+)
+def test_masters_that_share_the_work_unevenly_are_a_warning(shards: dict[str, int], state: str) -> None:
+    finding = judge_spread(Counter(shards))
+    assert finding.state == state
+    assert "a " in finding.detail
+    if state == "warn" and not min(shards.values()):
+        assert "REVIEWPULSE_SHARDS=12" in finding.remedy
 
 
 def test_little_disk_warns_and_hardly_any_fails() -> None:
