@@ -7,8 +7,7 @@ Rules:
   store refused an apply, the lane is closed: everything of it is dropped until a rewind opens it anew.
 - Whoever works on a partition leaves a note there, so that a record which kills workers is found
   (``stream.core.suspicion``).
-- A log that ends before what was applied is another log (a topic deleted and created again, a broker that
-  kept nothing): its partition starts over, loudly. Counters stay.
+- Where it is when the log is not what it was: ``stream/resume.py``.
 """
 
 from __future__ import annotations
@@ -23,13 +22,12 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
-from stream.backoff import retry
 from stream.core import suspicion
 from stream.core.seen import Seen
 from stream.core.segments import DEFAULT_SEGMENTS_KEPT, segment_of, segments_in_reach
 from stream.core.suspicion import Note
-from stream.store.contract import NOTHING_APPLIED
-from stream.transport import Position
+from stream.resume import Resume
+from stream.store.contract import NOTHING_APPLIED, log_partition
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,8 +35,9 @@ if TYPE_CHECKING:
     from faust.types import TP
 
     from stream.core.events import Channel
+    from stream.runs import Position, Run
     from stream.store.contract import CounterStore
-    from stream.transport import Log, Run
+    from stream.transport import Log
 
 log = structlog.get_logger("lanes")
 
@@ -66,6 +65,8 @@ class Lane:
     tp: TP
     channel: Channel
     epoch: int = 0
+    log: str = ""
+    """The log that is read; see ``stream.runs.Run``."""
     next_number: int = 0
     closed: bool = False
     generation: int = 0
@@ -87,8 +88,8 @@ class Lane:
 
     @property
     def name(self) -> str:
-        """``topic:number``, as the store knows it."""
-        return partition_name(self.tp)
+        """The partition as the store knows it."""
+        return log_partition(partition_name(self.tp), self.log)
 
     def advance(self, shard: int, offset: int) -> None:
         """The store has everything of a shard up to ``offset``."""
@@ -109,6 +110,8 @@ class Lane:
 class Confirmed(NamedTuple):
     """What the store has confirmed of a lane."""
 
+    name: str
+    """The partition as the store knows it."""
     epoch: int
     generation: int
     applied: tuple[int, ...]
@@ -152,6 +155,7 @@ class Lanes:
         self._segments_kept = segments_kept
         self._worker = uuid4().hex
         self._recalled: dict[TP, _Recalled] = {}
+        self._resume = Resume(store, channels, segments_kept)
         self._lanes: dict[TP, Lane] = {}
 
     def __getitem__(self, tp: TP) -> Lane:
@@ -159,57 +163,57 @@ class Lanes:
 
     def owned(self) -> set[str]:
         """Names of the partitions this worker reads now."""
-        return {lane.name for lane in self._lanes.values() if not lane.closed}
+        return {partition_name(tp) for tp, lane in self._lanes.items() if not lane.closed}
 
     async def positions(self, tps: set[TP], kafka: Log) -> Mapping[TP, Position]:
         """Where to read each partition from; see ``OffsetSink``."""
-        names = [partition_name(tp) for tp in tps]
-        while True:
-            stored = await retry(lambda: self._store.applied(names), "ask Redis where to begin")
-            generation = self._store.generation
-            fingerprints = await self._fingerprints(stored)
-            if self._store.generation == generation:
-                break
-        ends = await kafka.ends(tps)
-        positions = {tp: await self._position(tp, stored[partition_name(tp)], *ends[tp], kafka) for tp in tps}
-        positions = {tp: position._replace(generation=generation) for tp, position in positions.items()}
+        positions: dict[TP, Position] = {}
+        fingerprints: dict[TP, Mapping[int, bytes]] = {}
+        while unsettled := tps - fingerprints.keys():
+            positions |= await self._resume.positions(unsettled, kafka)
+            fingerprints |= await self._fingerprints({tp: positions[tp] for tp in unsettled})
         await self._recall(positions, fingerprints)
         return positions
 
-    async def _fingerprints(self, stored: dict[str, tuple[int, ...]]) -> Mapping[str, Mapping[int, bytes]]:
-        """Those of what was counted up to exactly the offsets in ``stored``, which it brings up to date.
+    async def _fingerprints(self, positions: Mapping[TP, Position]) -> dict[TP, Mapping[int, bytes]]:
+        """Those of what was counted up to exactly these positions; no partition that moved on meanwhile.
 
         They must not be of a later moment: Redis may lose what came between, and with it be back at these
         offsets. The fence would then let pass a step that takes lost events for counted ones.
         """
         kept = self._segments_kept
-        found: dict[str, Mapping[int, bytes]] = {}
-        if kept is None:
-            return found
-        while True:
-            wanted = {
-                name: range(segments_in_reach(min(applied) + 1, kept).start, segment_of(max(applied)) + 1)
-                for name, applied in stored.items()
-                if name not in found and max(applied) != NOTHING_APPLIED
+        counted = {tp: at for tp, at in positions.items() if max(at.applied) != NOTHING_APPLIED}
+        if kept is None or not counted:
+            return {tp: {} for tp in positions}
+        names = {tp: log_partition(partition_name(tp), at.log) for tp, at in counted.items()}
+        stored = await self._store.seen(
+            {
+                names[tp]: range(
+                    segments_in_reach(min(at.applied) + 1, kept).start, segment_of(max(at.applied)) + 1
+                )
+                for tp, at in counted.items()
             }
-            if not wanted:
-                return found
-            for name, (segments, as_of) in (await self._store.seen(wanted)).items():
-                if as_of == tuple((applied, applied) for applied in stored[name]):
-                    found[name] = segments
-                stored[name] = tuple(after for _, after in as_of)
+        )
+        found: dict[TP, Mapping[int, bytes]] = {tp: {} for tp in positions.keys() - counted.keys()}
+        for tp, at in counted.items():
+            segments, as_of = stored[names[tp]]
+            if self._store.generation == at.generation and as_of == tuple(
+                (each, each) for each in at.applied
+            ):
+                found[tp] = segments
+        return found
 
     async def _recall(
-        self, positions: Mapping[TP, Position], fingerprints: Mapping[str, Mapping[int, bytes]]
+        self, positions: Mapping[TP, Position], fingerprints: Mapping[TP, Mapping[int, bytes]]
     ) -> None:
         """Keeps what else the store knows until ``open``."""
-        kept, names = self._segments_kept, [partition_name(tp) for tp in positions]
-        notes = await self._store.notes(names)
-        for (tp, position), name, note in zip(positions.items(), names, notes, strict=True):
-            # A log that starts over has nothing to remember.
-            counted = fingerprints.get(name) if max(position.applied) != NOTHING_APPLIED else None
+        kept = self._segments_kept
+        notes = await self._store.notes(
+            [log_partition(partition_name(tp), at.log) for tp, at in positions.items()]
+        )
+        for (tp, position), note in zip(positions.items(), notes, strict=True):
             self._recalled[tp] = _Recalled(
-                None if kept is None else Seen(kept, counted),
+                None if kept is None else Seen(kept, fingerprints[tp]),
                 self._read_note(tp, note, min(position.applied)),
             )
 
@@ -254,26 +258,10 @@ class Lanes:
             if lane.note_left
         }
 
-    async def _position(self, tp: TP, applied: tuple[int, ...], first: int, end: int, kafka: Log) -> Position:
-        # The end alone is no proof: after a change of leader it may lag behind what was read (KIP-207).
-        if max(applied) >= end and not await kafka.has_record(tp, max(applied)):
-            log.error(
-                "the log ends before what was counted: it is another log; counting it from its start",
-                partition=partition_name(tp),
-                counted_to=max(applied),
-                log_end=end,
-            )
-            await self._store.forget(partition_name(tp))
-            applied = (NOTHING_APPLIED,) * len(applied)
-        wanted = min(applied) + 1
-        if wanted < first and max(applied) != NOTHING_APPLIED:
-            log.error(
-                "records were deleted by retention before they were counted",
-                partition=partition_name(tp),
-                missing_from=wanted,
-                missing_to=first - 1,
-            )
-        return Position(max(wanted, first), applied)
+    @property
+    def missing(self) -> int:
+        """Offsets that this worker found deleted before they were counted."""
+        return self._resume.missing
 
     def open(self, positions: Mapping[TP, Position]) -> Mapping[TP, int]:
         """Starts a new epoch of each partition; see ``OffsetSink``."""
@@ -285,13 +273,14 @@ class Lanes:
                 tp,
                 self._channels[tp.topic],
                 epoch,
+                position.log,
                 generation=position.generation,
                 applied=list(position.applied),
                 judged=list(position.applied),
                 seen=recalled.seen,
                 note=recalled.note,
             )
-            log.debug("reading", partition=partition_name(tp), offset=position.offset)
+            log.debug("reading", partition=partition_name(tp), offset=position.offset, log=position.log)
         return {tp: self._lanes[tp].epoch for tp in positions}
 
     def applied(self, tp: TP) -> int:
@@ -301,7 +290,7 @@ class Lanes:
     def confirmed(self) -> dict[TP, Confirmed]:
         """What the store has confirmed of each open lane."""
         return {
-            tp: Confirmed(lane.epoch, lane.generation, tuple(lane.applied))
+            tp: Confirmed(lane.name, lane.epoch, lane.generation, tuple(lane.applied))
             for tp, lane in self._lanes.items()
             if not lane.closed
         }
@@ -327,7 +316,9 @@ class Lanes:
             return False
         lane = self._lanes[run.tp]
         if run.number != lane.next_number:
-            raise RunMissing(f"run {lane.next_number} of {lane.name} is missing, run {run.number} came")
+            raise RunMissing(
+                f"run {lane.next_number} of {partition_name(run.tp)} is missing, run {run.number} came"
+            )
         lane.next_number += 1
         return True
 

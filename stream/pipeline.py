@@ -9,6 +9,8 @@ Rules:
   partition is applied in offset order.
 - A window is judged on what the one before it will have stored. Should that be refused, the lane is closed
   and both are dropped; the fence would refuse the second in any case, for its base is not stored.
+- A run that says that its log does not go on has its partition read from where the store says, when
+  everything before it is recorded.
 - Everything is bounded: a full inbox makes ``put`` wait, which fills Faust's buffer, which stops the fetch.
 - Records that follow deaths of workers are suspects: they are worked on alone, a few at a time, with a note
   of which left in the store before. What is condemned is a dead letter, unread.
@@ -37,7 +39,7 @@ import structlog
 
 from stream.backoff import retry
 from stream.core.decode import DeadLetter, Limits, decode_run
-from stream.lanes import RunMissing, partition_name
+from stream.lanes import RunMissing
 from stream.record import Judge, Part, Timing
 from stream.scorer import isolate
 from stream.store.contract import MOVED
@@ -53,9 +55,9 @@ if TYPE_CHECKING:
     from stream.core.events import Score
     from stream.lanes import Lane, Lanes
     from stream.record import Detector, Judged, Refused
+    from stream.runs import Run
     from stream.scorer.contract import Scorer
     from stream.store.contract import Apply, CounterStore, Span
-    from stream.transport import Run
 
 log = structlog.get_logger("pipeline")
 
@@ -195,6 +197,11 @@ class Pipeline:
         except RunMissing as missing:
             self._start_rewind(run.tp, str(missing))
             return
+        if run.ended:
+            await self._quiet.wait()  # what came before it may not be read again: it is recorded first
+            if self._lanes.is_current(run.tp, run.epoch):
+                self._start_rewind(run.tp, run.ended)
+            return
         self._inbox.append(run)
         self._waiting_records += len(run.records)
         self._quiet.clear()
@@ -241,12 +248,12 @@ class Pipeline:
         """
         # Noted before the store is read: what is applied meanwhile makes the stored offset higher.
         confirmed = self._lanes.confirmed()
-        stored = await self._store.applied([partition_name(tp) for tp in confirmed])
+        stored = await self._store.applied([each.name for each in confirmed.values()])
         generation = self._store.generation
-        for tp, (epoch, of_generation, applied) in confirmed.items():
+        for tp, (name, epoch, of_generation, applied) in confirmed.items():
             if of_generation != generation or not self._lanes.is_current(tp, epoch):
                 continue  # it is about other counters, or was read anew meanwhile
-            holds = stored[partition_name(tp)]
+            holds = stored[name]
             if any(has < had for has, had in zip(holds, applied, strict=True)):
                 self._start_rewind(
                     tp, f"offsets to {max(applied)} were applied, {min(holds)} is stored: Redis lost writes"
@@ -317,16 +324,25 @@ class Pipeline:
 
     def _decode(self, runs: Sequence[Run]) -> Window:
         by_tp: dict[TP, list[ConsumerRecord]] = {}
-        epochs: dict[TP, int] = {}
+        latest: dict[TP, Run] = {}
         for run in runs:
             by_tp.setdefault(run.tp, []).extend(run.records)
-            epochs[run.tp] = run.epoch
+            latest[run.tp] = run
         parts = []
         texts: list[str] = []
         for tp, records in by_tp.items():
             lane = self._lanes[tp]
             decoded = _decode_uncondemned(lane, records, self._settings.limits)
-            part = Part.of(tp, epochs[tp], lane.channel, records, decoded, lane.seen, first_row=len(texts))
+            part = Part.of(
+                tp,
+                latest[tp].epoch,
+                lane.channel,
+                records,
+                decoded,
+                lane.seen,
+                first_row=len(texts),
+                log=latest[tp].log,
+            )
             texts.extend([event.text for event in part.events])
             parts.append(part)
         return Window(parts, texts, isolate.encode(self._scorer, texts))

@@ -23,6 +23,7 @@ from stream.backoff import retry
 from stream.core.events import Alert
 from stream.errors import DependencyError
 from stream.settings import dead_letter_topic
+from stream.store.contract import plain_partition
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -120,7 +121,11 @@ class KafkaPublisher:
         """
         for shard in range(self._store.shards):
             owned = self._owned()
-            entries = [entry for entry in await self._store.outbox(shard) if entry.partition in owned]
+            entries = [
+                entry
+                for entry in await self._store.outbox(shard)
+                if plain_partition(entry.partition) in owned  # of whichever log: the last one's, too
+            ]
             if not entries:
                 continue
             alerts = [_decode_alert(entry.alert) for entry in entries]

@@ -23,7 +23,7 @@ from stream.core.seen import fingerprints, packed_by_segment
 from stream.core.segments import segments_out_of_reach
 from stream.core.spike import Observation
 from stream.core.tally import ProductTally, tally
-from stream.store.contract import Apply, ProductApply
+from stream.store.contract import Apply, ProductApply, log_partition
 from stream.store.layout import shard_of
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Part:
     """What each event is remembered by; None when nobody asks for duplicates."""
     duplicates: list[Event]
     """Events that were counted before: not among ``events``, and never scored."""
+    log: str
+    """The log its records are from; see ``stream.runs.Run``."""
 
     @classmethod
     def of(
@@ -78,6 +80,7 @@ class Part:
         decoded: Decoded,
         seen: Seen | None,
         first_row: int,
+        log: str,
     ) -> Part:
         """A part of what was decoded, without the events that ``seen`` knows already."""
         events, duplicates, prints = decoded.events, [], None
@@ -88,9 +91,8 @@ class Part:
                 duplicates = [event for event, again in zip(events, known, strict=True) if again]
                 events = [event for event, again in zip(events, known, strict=True) if not again]
                 prints = prints[~known]
-        return cls(
-            tp, epoch, channel, records, events, decoded.dead, decoded.skipped, first_row, prints, duplicates
-        )
+        dead, skipped = decoded.dead, decoded.skipped
+        return cls(tp, epoch, channel, records, events, dead, skipped, first_row, prints, duplicates, log)
 
     @property
     def rows(self) -> slice:
@@ -99,8 +101,8 @@ class Part:
 
     @property
     def name(self) -> str:
-        """``topic:number``, as the store knows the partition."""
-        return f"{self.tp.topic}:{self.tp.partition}"
+        """The partition as the store knows it."""
+        return log_partition(f"{self.tp.topic}:{self.tp.partition}", self.log)
 
     @property
     def last_offset(self) -> int:

@@ -8,10 +8,14 @@ of a partition, and leaves agents, rebalancing and flow control as they are. Fau
 Rules:
 - After every assignment the consumer is put where the sink (Redis) says, not where the group committed. The
   group's commit follows what was applied, for lag tools alone; a failed one is retried, never fatal.
-- Each seek starts a new *epoch* of its partition, and runs are numbered within it. A consumer of runs that
-  sees a number missing knows that one was lost on the way (Faust drops messages in some rebalance races),
-  and asks for a rewind; runs of an older epoch are stale and to be dropped.
-- Epochs and numbers change in the consumer's thread only, next to the fetch and the seek they belong to.
+- Each seek starts a new epoch of its partition (``stream/runs.py``). Cursors change in the consumer's thread
+  only, next to the fetch and the seek they belong to.
+- A fetch that is out of range is never answered by a silent jump elsewhere: the epoch ends, and the sink says
+  where to go on.
+- No record is handed over that may be of another log than the one being read. Which logs the topics are is
+  asked after a fetch; an answer holds for ``LOOK_S``, unless a connection or the cluster's metadata are new,
+  as they are after every error of a fetch. So a topic that was made anew is noticed before a record of its
+  successor is counted, if the consumer met an error meanwhile or it took that long.
 - Everything runs on asyncio's own event loop. On uvloop a connection that is reset between two requests makes
   aiokafka's fetch routine, or its coordinator, end with an error it knows nothing of (see 0002).
 """
@@ -19,25 +23,31 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
+import aiokafka.client
 import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.protocol.metadata import MetadataRequest
 from faust.exceptions import ConsumerNotStarted
 from faust.serializers.schemas import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from stream.backoff import retry
+from stream.runs import Cursor, Run
+from stream.topic_ids import TopicFacts, ask_topics
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from aiokafka import ConsumerRecord, TopicPartition
+
+    from stream.runs import Position
 
 log = structlog.get_logger("consumer")
 
@@ -52,37 +62,36 @@ Kafka answers at once when records come, so it is only how often an idle worker 
 when half of it is over, so there it is latency, too: Faust's own 1,500 would be 400 ms of it."""
 PROBE_MS = 3000
 """How long a record that should be there is waited for."""
+LOOK_S = 1.0
+"""How long an answer to "which logs are the topics?" holds."""
+LOOK_SHARE = 100
+"""An answer holds at least so many times as long as it took: some 20 µs a partition of the topics, of the
+consumer's thread."""
+LOOK_AGAIN_S = 0.2
+"""Pause after a question without an answer."""
 
-
-class Run(NamedTuple):
-    """Consecutive records of one partition."""
-
-    tp: TP
-    epoch: int
-    number: int
-    """Within the epoch, from 0."""
-    records: Sequence[ConsumerRecord]
-
-
-class Position(NamedTuple):
-    """Where a partition is to be read from, and why the sink wants it so."""
-
-    offset: int
-    applied: tuple[int, ...]
-    """Highest applied offset of each shard; -1 for none."""
-    generation: int = 0
-    """Of the counters that ``applied`` is about."""
+# aiokafka asks after its topics such that the broker may create them: a worker would bring a topic back that
+# was deleted a moment ago, with as many partitions as the broker thinks right. It has no setting for it.
+aiokafka.client.MetadataRequest = partial(MetadataRequest, allow_auto_topic_creation=False)
 
 
 class Log(Protocol):
     """What Kafka has, for a sink that decides where to read from."""
 
+    async def topics(self, names: set[str]) -> dict[str, TopicFacts]:
+        """Which log each topic is; without the topics that there are not."""
+        ...
+
     async def ends(self, tps: set[TP]) -> dict[TP, tuple[int, int]]:
         """First and next offset of each partition."""
         ...
 
-    async def has_record(self, tp: TP, offset: int) -> bool:
-        """Whether the record at ``offset`` can be read."""
+    async def committed(self, tp: TP) -> int:
+        """Next offset of a partition, as the group was told it last; 0 when it never was."""
+        ...
+
+    async def has_record(self, tp: TP, offset: int) -> bool | None:
+        """Whether the record at ``offset`` can be read; None when Kafka neither gives it nor denies it."""
         ...
 
 
@@ -106,29 +115,23 @@ class OffsetSink(Protocol):
         ...
 
 
-@dataclass
-class _Cursor:
-    """What the next run of a partition is numbered."""
-
-    epoch: int = 0
-    next_number: int = 0
-
-    def run(self, tp: TP, records: Sequence[ConsumerRecord]) -> Run:
-        run = Run(tp, self.epoch, self.next_number, records)
-        self.next_number += 1
-        return run
-
-
 class ConsumerThread(driver.AIOKafkaConsumerThread):
     """Fetches runs and seeks, both in the consumer's own thread, so that they cannot interleave."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._cursors: defaultdict[TP, _Cursor] = defaultdict(_Cursor)
+        self._cursors: dict[TP, Cursor] = {}
+        self._look_at = 0.0
+        """Monotonic time from when on the answer no longer holds."""
+        self._looked_over: list[Any] = []
+        """The connections there were when it came."""
+        self._in_doubt: set[str] = set()
+        """Topics that could not be asked after, or are not there."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = FETCH_WAIT_MS  # noqa: SLF001 - Faust has no setting for it
+        consumer._client.cluster.add_listener(self._doubt)  # noqa: SLF001 - Faust uses the client, too
         return consumer
 
     async def on_thread_stop(self) -> None:
@@ -138,6 +141,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         with suppress(asyncio.CancelledError):
             await super().on_thread_stop()
 
+    def _doubt(self, *_: object) -> None:
+        """What is fetched from now on may be of other logs."""
+        self._look_at = 0.0
+
     async def getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Run]]:
         """One run for each partition that has records."""
         runs: dict[TP, list[Run]] = await self.call_thread(self._fetch_runs, active_partitions, timeout)
@@ -145,13 +152,91 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def _fetch_runs(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Run]]:
         consumer = self._ensure_consumer()
-        fetched = await self._fetch_records(consumer, active_partitions, timeout, RUN_RECORDS)
+        fetched = await self._fetch(consumer, active_partitions, timeout)
         # No await between the fetch's return and here: a seek cannot come between.
-        return {
-            tp: [self._cursors[tp].run(tp, records)]
-            for tp, records in ((TP(*key), records) for key, records in fetched.items())
-            if records
-        }
+        cursors = dict(self._cursors)
+        if list(consumer._client._conns.values()) != self._looked_over:  # noqa: SLF001 - nothing else tells
+            self._doubt()
+        if self.consumer.flow_active and time.monotonic() >= self._look_at:
+            await self._look(consumer)
+        assignment = {TP(*key) for key in consumer.assignment()}
+        runs: dict[TP, list[Run]] = {}
+        for tp, cursor in cursors.items():
+            # While it looked, a seek may have come: then what was fetched is of before.
+            if tp in assignment and self._cursors[tp] is cursor:
+                cut = self._cut(consumer, cursor, fetched.get(driver.ensure_aiokafka_TP(tp), ()))
+                if cut is not None:
+                    runs[tp] = [cut]
+        return runs
+
+    async def _fetch(
+        self, consumer: AIOKafkaConsumer, active_partitions: set[TP] | None, timeout: float
+    ) -> Mapping[TopicPartition, Sequence[ConsumerRecord]]:
+        try:
+            fetched: Mapping[TopicPartition, Sequence[ConsumerRecord]] = await self._fetch_records(
+                consumer, active_partitions, timeout, RUN_RECORDS
+            )
+        except OffsetOutOfRangeError as error:
+            (offsets,) = error.args
+            for key, offset in offsets.items():
+                if (cursor := self._cursors.get(TP(*key))) is not None:
+                    cursor.end(
+                        f"offset {offset} is not in the log: it was deleted, or the log ends before it"
+                    )
+            return {}
+        except NoOffsetForPartitionError:
+            return {}  # assigned a moment ago; the seek to what the sink holds is on its way
+        return fetched
+
+    def _cut(
+        self, consumer: AIOKafkaConsumer, cursor: Cursor, records: Sequence[ConsumerRecord]
+    ) -> Run | None:
+        if records and cursor.tp.topic in self._in_doubt:
+            consumer.seek(driver.ensure_aiokafka_TP(cursor.tp), cursor.next_offset)
+            return None
+        run = cursor.run(records) if records else None
+        return run or cursor.farewell(time.monotonic())
+
+    async def _look(self, consumer: AIOKafkaConsumer) -> None:
+        """Asks which logs the topics are, and ends the epochs of those that are others."""
+        names = consumer.subscription()
+        asked_at = time.monotonic()
+        connections = list(consumer._client._conns.values())  # noqa: SLF001 - see above
+        try:
+            found = await self._topics(names)
+        except KafkaError as error:
+            if not self._in_doubt.issuperset(names):
+                log.warning("cannot ask which logs the topics are; nothing is read", error=str(error))
+            self._in_doubt = set(names)
+            await asyncio.sleep(LOOK_AGAIN_S)
+            return
+        self._looked_over = connections
+        self._look_at = asked_at + max(LOOK_S, LOOK_SHARE * (time.monotonic() - asked_at))
+        missing = names - found.keys()
+        for name in sorted(missing - self._in_doubt):
+            log.error("the topic is gone; waiting for it to come back", topic=name)
+        self._in_doubt = missing
+        for tp, cursor in self._cursors.items():
+            if tp.topic in found and found[tp.topic].log not in (None, cursor.log):
+                cursor.end(
+                    f"the topic is log {found[tp.topic].log} now, not {cursor.log or 'one without an id'}"
+                )
+        cluster = consumer._client.cluster  # noqa: SLF001 - Faust takes it from there, too
+        if any(
+            len(cluster.partitions_for_topic(name) or ()) != (found[name].partitions if name in found else 0)
+            for name in names
+        ):
+            # A new number of partitions is news to the group: it shares them out anew.
+            consumer._client.force_metadata_update()  # noqa: SLF001
+
+    async def topics(self, names: set[str]) -> dict[str, TopicFacts]:
+        """Which log each topic is, and how many partitions it has, as Kafka has them now."""
+        facts: dict[str, TopicFacts] = await self.call_thread(self._topics, names)
+        return facts
+
+    async def _topics(self, names: Iterable[str]) -> dict[str, TopicFacts]:
+        consumer = self._ensure_consumer()
+        return await ask_topics(consumer._client, names, consumer.assignment())  # noqa: SLF001
 
     async def ends(self, tps: set[TP]) -> dict[TP, tuple[int, int]]:
         """First and next offset of each partition, as Kafka has them now."""
@@ -165,12 +250,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         end = await consumer.end_offsets(partitions)
         return {TP(*key): (first[key], end[key]) for key in partitions}
 
-    async def has_record(self, tp: TP, offset: int) -> bool:
+    async def committed(self, tp: TP) -> int:
+        """Next offset of a partition, as the group was told it last; 0 when it never was."""
+        consumer = self._ensure_consumer()
+        offset: int | None = await self.call_thread(consumer.committed, driver.ensure_aiokafka_TP(tp))
+        return offset or 0
+
+    async def has_record(self, tp: TP, offset: int) -> bool | None:
         """Whether the record at ``offset`` can be read. Costs a connection: for cases in doubt."""
-        found: bool = await self.call_thread(self._has_record, driver.ensure_aiokafka_TP(tp), offset)
+        found: bool | None = await self.call_thread(self._has_record, driver.ensure_aiokafka_TP(tp), offset)
         return found
 
-    async def _has_record(self, partition: TopicPartition, offset: int) -> bool:
+    async def _has_record(self, partition: TopicPartition, offset: int) -> bool | None:
         conf = self.app.conf
         probe = AIOKafkaConsumer(
             client_id=conf.broker_client_id,
@@ -187,7 +278,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return False
         finally:
             await probe.stop()
-        return any(record.offset == offset for record in fetched.get(partition, ()))
+        # Nothing within the wait: a new leader may not give what its followers do not have yet.
+        return True if any(record.offset == offset for record in fetched.get(partition, ())) else None
 
     async def seek_all(self, positions: Mapping[TP, Position], epochs: Mapping[TP, int]) -> None:
         """Puts the partitions that are still ours where ``positions`` says, and starts their epochs."""
@@ -200,7 +292,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             key = driver.ensure_aiokafka_TP(tp)
             if key in assignment:
                 consumer.seek(key, position.offset)
-                self._cursors[tp] = _Cursor(epochs[tp])
+                self._cursors[tp] = Cursor(tp, epochs[tp], position.offset, position.log)
+        self._doubt()
 
     async def commit_applied(self, offsets: Mapping[TP, int]) -> bool:
         """Tells the group how far the sink is. False when Kafka did not take it."""
@@ -252,13 +345,13 @@ class Consumer(driver.Consumer):
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         run: Run = record
-        last = run.records[-1]
+        last = run.records[-1] if run.records else None
         return ConsumerMessage(
             tp.topic,
             tp.partition,
-            last.offset,
-            last.timestamp / 1000,
-            last.timestamp_type,
+            last.offset if last else 0,
+            last.timestamp / 1000 if last else 0.0,
+            last.timestamp_type if last else 0,
             None,
             None,
             run,

@@ -373,7 +373,7 @@ def _faust_app(settings: Settings, state_dir: str) -> faust.App:
         broker_session_timeout=settings.session_timeout_s,
         broker_heartbeat_interval=settings.session_timeout_s / 10,
         broker_commit_interval=1.0,
-        consumer_auto_offset_reset="earliest",
+        consumer_auto_offset_reset="none",  # where to go on is for the sink to say, never for a client
         stream_buffer_maxsize=BUFFERED_RUNS,
         stream_wait_empty=False,  # runs are not acked; what is inside at a rebalance is read again
         producer_request_timeout=30.0,

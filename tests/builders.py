@@ -11,7 +11,7 @@ from faust.types import TP
 
 from stream.core.decode import Event
 from stream.core.events import Alert, Quote
-from stream.transport import Run
+from stream.runs import Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable

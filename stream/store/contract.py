@@ -25,6 +25,24 @@ MOVED = -2
 """Stands for "the counters moved to another generation"."""
 
 
+def log_partition(partition: str, log: str) -> str:
+    """A partition's name in the store: with the log that its offsets are of, where that is known.
+
+    >>> log_partition("reviews:0", "AaIJ0wQreMCVmGEQjgy6Jw"), log_partition("reviews:0", "")
+    ('reviews:0@AaIJ0wQreMCVmGEQjgy6Jw', 'reviews:0')
+    """
+    return f"{partition}@{log}" if log else partition
+
+
+def plain_partition(name: str) -> str:
+    """``topic:number`` of a partition's name in the store.
+
+    >>> plain_partition("reviews:0@AaIJ0wQreMCVmGEQjgy6Jw")
+    'reviews:0'
+    """
+    return name.partition("@")[0]  # no topic's name may contain one
+
+
 class ProductApply(NamedTuple):
     """What a step adds to one product."""
 
@@ -44,7 +62,7 @@ class Apply(NamedTuple):
 
     shard: int
     partition: str
-    """``topic:number``."""
+    """``topic:number`` and the log, see ``log_partition``."""
     base: int
     """Offset this step builds on."""
     last: int
@@ -63,6 +81,24 @@ class Apply(NamedTuple):
     """Segments of which no fingerprint is needed any more."""
     generation: int = 0
     """Which the offsets and states it builds on are of."""
+
+
+class Move(NamedTuple):
+    """A stored offset that is put elsewhere, because the log is not what it was."""
+
+    shard: int
+    partition: str
+    seen: int
+    """The offset that must be stored still; else nothing is done."""
+    offset: int
+    renamed_from: str = ""
+    """The partition's name so far, when the log's id has become known."""
+    missing: Channel | None = None
+    """The records between the two offsets are missing: listed, and counted in this channel's ledger."""
+    segments: Sequence[int] = ()
+    """Of fingerprints: renamed with the partition, or else dropped."""
+    generation: int = 0
+    """Which ``seen`` is of."""
 
 
 class OutboxEntry(NamedTuple):
@@ -129,8 +165,23 @@ class CounterStore(Protocol):
         """
         ...
 
+    async def logs(self, names: Sequence[str]) -> dict[str, str]:
+        """What workers noted: of a topic its number of partitions, of a partition its log."""
+        ...
+
+    async def swap_log(self, name: str, before: str, after: str) -> bool:
+        """Notes ``after``, if what is noted is ``before`` (empty: nothing); whether it was."""
+        ...
+
+    async def move(self, moves: Sequence[Move]) -> list[bool]:
+        """Puts stored offsets elsewhere, each in one atomic step; which of them still were as seen."""
+        ...
+
     async def forget(self, partition: str) -> None:
-        """Drops a partition's offsets, because its log is another one now. Counters stay."""
+        """Drops the fingerprints of a log that is gone.
+
+        Its offsets stay: they fence off a worker that still has some of it in hand. So do the counters.
+        """
         ...
 
     async def seen(self, segments: Mapping[str, Sequence[int]]) -> dict[str, StoredSeen]:

@@ -84,8 +84,17 @@ class Layout:
         return f"{self._prefixes[shard]}active"
 
     def offsets(self, shard: int) -> str:
-        """Hash of the highest applied offset by ``topic:partition``; a ``Mark`` in ``MARK_FIELD``."""
+        """Hash of the highest applied offset by ``topic:partition@log``; a ``Mark`` in ``MARK_FIELD``."""
         return f"{self._prefixes[shard]}offsets"
+
+    @property
+    def logs(self) -> str:
+        """Hash of what workers noted: the log of each ``topic:partition``, the partitions of each topic."""
+        return f"{self._prefixes[0]}logs"
+
+    def missing(self, shard: int) -> str:
+        """Hash of the offsets deleted before they were counted, ``100-149 300-310``, by partition."""
+        return f"{self._prefixes[shard]}missing"
 
     def seen(self, shard: int, partition: str, segment: int) -> str:
         """String: fingerprints of the events counted in a segment of a partition's offsets."""

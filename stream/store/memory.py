@@ -10,6 +10,7 @@ from stream.core.buckets import MAX_FIELDS, is_expired
 from stream.store.contract import (
     NOTHING_APPLIED,
     Apply,
+    Move,
     OutboxEntry,
     ProductApply,
     Span,
@@ -36,6 +37,8 @@ class MemoryStore:
     def __init__(self, shards: int = 1) -> None:
         self._layout = Layout("memory", shards)
         self.offsets: list[dict[str, int]] = [{} for _ in range(shards)]
+        self.log_names: dict[str, str] = {}
+        self.missing: list[dict[str, list[tuple[int, int]]]] = [{} for _ in range(shards)]
         self.products: dict[str, dict[Field, list[int]]] = {}
         self.detector_states: dict[tuple[str, str], bytes] = {}
         self.fingerprints: list[dict[tuple[str, int], bytes]] = [{} for _ in range(shards)]
@@ -65,11 +68,45 @@ class MemoryStore:
             for partition in partitions
         }
 
+    async def logs(self, names: Sequence[str]) -> dict[str, str]:
+        """See ``CounterStore``."""
+        return {name: self.log_names[name] for name in names if name in self.log_names}
+
+    async def swap_log(self, name: str, before: str, after: str) -> bool:
+        """See ``CounterStore``."""
+        if self.log_names.get(name, "") != before:
+            return False
+        self.log_names[name] = after
+        return True
+
+    async def move(self, moves: Sequence[Move]) -> list[bool]:
+        """See ``CounterStore``."""
+        return [self._move(move) for move in moves]
+
+    def _move(self, move: Move) -> bool:
+        offsets, fingerprints = self.offsets[move.shard], self.fingerprints[move.shard]
+        held_by = move.renamed_from or move.partition
+        if offsets.get(held_by, NOTHING_APPLIED) != move.seen or (
+            move.renamed_from and move.partition in offsets
+        ):
+            return False
+        offsets.pop(held_by, None)
+        offsets[move.partition] = move.offset
+        if move.missing:
+            missing = self.missing[move.shard].setdefault(move.partition, [])
+            missing.append((move.seen + 1, move.offset))
+            if move.shard == 0:
+                self.ledger[f"{move.missing}:missing"] += move.offset - move.seen
+        for segment in move.segments:
+            packed = fingerprints.pop((held_by, segment), None)
+            if move.renamed_from and packed is not None:
+                fingerprints[move.partition, segment] = packed
+        return True
+
     async def forget(self, partition: str) -> None:
         """See ``CounterStore``."""
         self.notes_left.pop(partition, None)
-        for offsets, fingerprints in zip(self.offsets, self.fingerprints, strict=True):
-            offsets.pop(partition, None)
+        for fingerprints in self.fingerprints:
             for key in [key for key in fingerprints if key[0] == partition]:
                 del fingerprints[key]
 

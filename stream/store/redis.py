@@ -27,7 +27,7 @@ from stream.errors import UsageError
 from stream.redis_errors import REDIS_ERRORS, failure
 from stream.redis_trip import exchange_async
 from stream.redis_url import is_cluster, shown_url
-from stream.store.contract import MOVED, NOTHING_APPLIED, Apply, OutboxEntry, StoredSeen, StoredStates
+from stream.store.contract import MOVED, NOTHING_APPLIED, Apply, Move, OutboxEntry, StoredSeen, StoredStates
 from stream.store.generations import Generations
 from stream.store.layout import MARK_FIELD, Layout, UnknownLayout, Written, read_written
 
@@ -43,10 +43,19 @@ log = structlog.get_logger("store")
 APPLY_SCRIPT = files("stream.store").joinpath("apply.lua").read_text("utf-8")
 APPLY_SHA = hashlib.sha1(APPLY_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 APPLY_KEYS = 4
+MOVE_SCRIPT = files("stream.store").joinpath("move.lua").read_text("utf-8")
+SWAP_SCRIPT = """
+if (redis.call('HGET', KEYS[1], ARGV[1]) or '') ~= ARGV[2] then
+  return 0
+end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+return 1
+"""
+"""KEYS: logs. ARGV: name, what must be noted of it (empty: nothing), what is to be noted. Returns 1 or 0."""
 
 FORBIDDEN_SCRIPT = files("stream.store").joinpath("forbidden.lua").read_text("utf-8")
-APPLY_COMMANDS = sorted(set(re.findall(r"\bcall\('([A-Z]+)'", APPLY_SCRIPT)))
-"""What the script runs, hence what the user must be allowed to."""
+SCRIPT_COMMANDS = sorted(set(re.findall(r"\bcall\('([A-Z]+)'", APPLY_SCRIPT + MOVE_SCRIPT + SWAP_SCRIPT)))
+"""What the scripts run, hence what the user must be allowed to."""
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -102,7 +111,7 @@ class RedisStore:
     async def _check_permissions(self) -> None:
         keys = [self._layout.offsets(shard) for shard in range(self.shards)]
         forbidden = await exchange_async(
-            self._client, [("EVAL", FORBIDDEN_SCRIPT, 1, key, *APPLY_COMMANDS) for key in keys]
+            self._client, [("EVAL", FORBIDDEN_SCRIPT, 1, key, *SCRIPT_COMMANDS) for key in keys]
         )
         for key, commands in zip(keys, forbidden, strict=True):
             if commands:
@@ -172,12 +181,36 @@ class RedisStore:
             " version does not know: use the one that wrote it, or another REVIEWPULSE_NAMESPACE."
         )
 
+    async def logs(self, names: Sequence[str]) -> dict[str, str]:
+        """One HMGET; see ``CounterStore``."""
+        (values,) = await self._trip([("HMGET", self._layout.logs, *names)])
+        return {name: value.decode() for name, value in zip(names, values, strict=True) if value is not None}
+
+    async def swap_log(self, name: str, before: str, after: str) -> bool:
+        """A script call; see ``CounterStore``."""
+        if not before:
+            await self._look()  # a generation that is gone holds nothing, too
+        (swapped,) = await self._trip([("EVAL", SWAP_SCRIPT, 1, self._layout.logs, name, before, after)])
+        return bool(swapped)
+
+    async def move(self, moves: Sequence[Move]) -> list[bool]:
+        """A script call for each; see ``CounterStore``."""
+        if any(move.seen == NOTHING_APPLIED for move in moves):
+            await self._look()  # a generation that is gone holds nothing, too
+        layout, done = self._layout, []
+        for move in moves:
+            if move.generation == layout.generation:
+                (moved,) = await self._trip([("EVAL", MOVE_SCRIPT, *_move_arguments(layout, move))])
+                done.append(bool(moved))
+            else:
+                done.append(False)
+        return done
+
     async def forget(self, partition: str) -> None:
-        """Drops the offsets of a partition; see ``CounterStore``."""
+        """Drops the fingerprints of a partition; see ``CounterStore``."""
         stored = (await self.applied([partition]))[partition]
         commands: list[Command] = [("HDEL", self._layout.notes, partition)]
         for shard, applied in enumerate(stored):
-            commands.append(("HDEL", self._layout.offsets(shard), partition))
             newest = segment_of(max(applied, 0))
             commands += [
                 ("UNLINK", self._layout.seen(shard, partition, segment))
@@ -348,6 +381,18 @@ class RedisStore:
             return await exchange_async(self._client, commands)
         except REDIS_ERRORS as error:
             raise failure(error, self._url) from error
+
+
+def _move_arguments(layout: Layout, move: Move) -> list[str | int]:
+    """Keys and arguments as ``move.lua`` lists them."""
+    shard, held_by = move.shard, move.renamed_from or move.partition
+    names = (held_by, move.partition) if move.renamed_from else (held_by,)
+    keys = [layout.offsets(shard), layout.ledger(shard), layout.missing(shard)]
+    keys += [layout.seen(shard, name, segment) for segment in move.segments for name in names]
+    # As dead letters: whose products they were nobody knows, so one shard counts them.
+    counted = f"{move.missing}:missing" if move.missing and shard == 0 else ""
+    listed = "1" if move.missing else ""
+    return [len(keys), *keys, held_by, move.seen, move.partition, move.offset, counted, listed]
 
 
 def _offset(stored: bytes | None) -> int:

@@ -19,7 +19,7 @@ from stream.errors import DependencyError, UsageError
 from stream.local import LocalServers
 from stream.redis_config import connect, connect_async
 from stream.settings import Settings
-from stream.store.contract import Apply, ProductApply
+from stream.store.contract import Apply, Move, ProductApply
 from stream.store.layout import Layout
 from stream.store.memory import MemoryStore
 from stream.store.redis import RedisStore
@@ -133,11 +133,13 @@ def read_back(client: redis.Redis, layout: Layout) -> dict[str, Any]:
         "states": {},
         "active": {},
         "offsets": [],
+        "missing": [],
+        "logs": {name.decode(): log.decode() for name, log in client.hgetall(layout.logs).items()},
         "ledger": Counter(),
         "outbox": [],
         "seen": [],
     }
-    known = {layout.layout_key.encode()}
+    known = {layout.layout_key.encode(), layout.logs.encode()}
     for shard in range(layout.shards):
         prefix = layout.prefix(shard).encode()
         product_prefix, spike_prefix = prefix + b"product:", prefix + b"spike:"
@@ -163,11 +165,13 @@ def read_back(client: redis.Redis, layout: Layout) -> dict[str, Any]:
         contents["active"].update({name.decode(): int(ms) for name, ms in active})
         offsets = client.hgetall(layout.offsets(shard))
         contents["offsets"].append({name.decode(): int(offset) for name, offset in offsets.items()})
+        missing = client.hgetall(layout.missing(shard))
+        contents["missing"].append({name.decode(): ranges.decode() for name, ranges in missing.items()})
         ledger = client.hgetall(layout.ledger(shard))
         contents["ledger"].update({name.decode(): int(number) for name, number in ledger.items()})
         entries = [fields for _, fields in client.xrange(layout.outbox(shard))]
         contents["outbox"].append([(each[b"partition"].decode(), each[b"alert"]) for each in entries])
-        named = (layout.active, layout.offsets, layout.ledger, layout.outbox)
+        named = (layout.active, layout.offsets, layout.missing, layout.ledger, layout.outbox)
         known |= {name(shard).encode() for name in named}
     assert set(client.keys(f"{layout.namespace}:*")) <= known, "a key that the layout does not name"
     return contents
@@ -182,6 +186,11 @@ def contents_of(memory: MemoryStore) -> dict[str, Any]:
         "states": memory.detector_states,
         "active": {product_id: hash_["total"][6] for product_id, hash_ in memory.products.items()},
         "offsets": memory.offsets,
+        "missing": [
+            {name: " ".join(f"{first}-{last}" for first, last in ranges) for name, ranges in missing.items()}
+            for missing in memory.missing
+        ],
+        "logs": memory.log_names,
         "ledger": +memory.ledger,
         "outbox": [
             [(entry.partition, entry.alert) for entry in outbox.values()] for outbox in memory.outboxes
@@ -268,7 +277,9 @@ async def test_it_does_what_the_store_in_memory_does(settings: Settings, seed: i
 
 
 @pytest.mark.parametrize("shards", [1, 3])
-async def test_forgetting_a_partition_forgets_what_it_counted(settings: Settings, shards: int) -> None:
+async def test_forgetting_a_partition_forgets_its_events_and_keeps_its_offsets(
+    settings: Settings, shards: int
+) -> None:
     store = redis_store(settings, shards)
     await store.open()
     last = 5 * SEGMENT_OFFSETS
@@ -279,10 +290,78 @@ async def test_forgetting_a_partition_forgets_what_it_counted(settings: Settings
     await store.forget("reviews:0")
     found = await store.seen({"reviews:0": [3, 4, 5], "reviews:1": [5]})
     assert found == {
-        "reviews:0": ({3: b"", 4: b"", 5: b""}, ((-1, -1),) * shards),
+        "reviews:0": ({3: b"", 4: b"", 5: b""}, ((last, last),) * shards),
         "reviews:1": ({5: b"8 bytes." * shards}, ((last, last),) * shards),
     }
     await store.close()
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("seed", range(4))
+async def test_offsets_are_moved_as_in_the_store_in_memory(
+    settings: Settings, seed: int, shards: int
+) -> None:
+    store, memory = redis_store(settings, shards), MemoryStore(shards)
+    await store.open()
+    chance = random.Random(seed)
+    names = ["reviews:0", "reviews:0@A", "reviews:0@B"]
+    done: Counter[bool] = Counter()
+    with connect(settings) as client:
+        for n in range(80):
+            shard, name = chance.randrange(shards), chance.choice(names)
+            stored = memory.offsets[shard].get(name, -1)
+            seen = chance.choice([stored, stored, stored + 1])
+            segments = chance.sample(range(3), chance.randrange(3))
+            remembered = [(segment, chance.randbytes(8)) for segment in segments]
+            steps = [step_of([], shard=shard, partition=name, base=stored, last=stored + 9, seen=remembered)]
+            older = chance.choice(["", *(each for each in names if each != name)])
+            move = chance.choice(
+                [
+                    Move(shard, name, seen, stored + 5, missing="reviews", segments=segments),
+                    Move(shard, name, seen, stored - 1),
+                    Move(
+                        shard,
+                        name,
+                        seen := memory.offsets[shard].get(older or name, -1),
+                        seen,
+                        renamed_from=older,
+                        segments=segments,
+                    ),
+                ]
+            )
+            if n % 3 == 0:
+                assert await store.apply(steps) == await memory.apply(steps)
+            else:
+                moved = await store.move([move])
+                assert moved == await memory.move([move])
+                done.update(moved)
+            assert read_back(client, Layout(settings.namespace, shards)) == contents_of(memory)
+            wanted = dict.fromkeys(names, range(3))
+            assert await store.seen(wanted) == await memory.seen(wanted)
+    assert min(done[True], done[False]) >= 5
+    await store.close()
+
+
+async def test_a_long_list_of_missing_ranges_loses_its_oldest(settings: Settings) -> None:
+    store = redis_store(settings)
+    await store.open()
+    for n in range(600):
+        assert await store.move([Move(0, "reviews:0@A", n * 10 - 1, n * 10 + 9, missing="reviews")]) == [True]
+    with connect(settings) as client:
+        layout = Layout(settings.namespace, 1)
+        listed = client.hget(layout.missing(0), "reviews:0@A").decode().split(" ")
+        assert listed == [f"{n * 10}-{n * 10 + 9}" for n in range(600 - len(listed), 600)]
+        assert len(listed) == 400
+        assert client.hget(layout.ledger(0), "reviews:missing") == b"6000"
+    await store.close()
+
+
+async def test_a_note_is_changed_only_by_who_knows_it(store: RedisStore) -> None:
+    assert await store.logs(["reviews:0", "reviews"]) == {}
+    assert await store.swap_log("reviews:0", "", "A") is True
+    assert await store.swap_log("reviews:0", "", "B") is False
+    assert await store.swap_log("reviews:0", "A", "B") is True
+    assert await store.logs(["reviews:0", "reviews"]) == {"reviews:0": "B"}
 
 
 @pytest.mark.parametrize("make", ["redis", "memory"])
@@ -497,6 +576,9 @@ CALLS: dict[str, Callable[[RedisStore], Any]] = {
     "applied": lambda store: store.applied(["reviews:0"]),
     "forget": lambda store: store.forget("reviews:0"),
     "states": lambda store: store.states("reviews:0", "reviews", ["kettle"]),
+    "logs": lambda store: store.logs(["reviews:0"]),
+    "swap_log": lambda store: store.swap_log("reviews:0", "", "A"),
+    "move": lambda store: store.move([Move(0, "reviews:0", 1, 2)]),
     "apply": lambda store: store.apply([step_of([event()])]),
     "outbox": lambda store: store.outbox(0),
 }

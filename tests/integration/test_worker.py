@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import signal
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import pytest
+from kafka import KafkaAdminClient
 
 from stream.client import EventProducer, LiveCounters
 from stream.local import LocalServers
@@ -188,9 +191,19 @@ def test_a_broker_that_stands_still_for_a_while_is_waited_for(
     assert totals_by_product() == expected_totals(1000)
 
 
+def log_lines(worker: WorkerProcess, text: str) -> list[dict[str, Any]]:
+    """The worker's lines whose event begins with ``text``."""
+    lines = [json.loads(line) for line in worker.log.splitlines() if line.startswith("{")]
+    return [line for line in lines if str(line.get("event", "")).startswith(text)]
+
+
+ANOTHER_LOG = "it is another log than the one counted so far"
+
+
 @pytest.mark.slow
-def test_a_broker_that_comes_back_with_an_empty_log_is_noticed(
-    own_servers: LocalServers, worker: WorkerProcess, tmp_path: Path, wait_until_ended: Callable[..., Any]
+@pytest.mark.parametrize("number", [20, 500, 2000], ids=["shorter", "as long", "longer"])
+def test_a_broker_that_comes_back_empty_under_a_worker_is_noticed(
+    own_servers: LocalServers, worker: WorkerProcess, wait_until_ended: Callable[..., Any], number: int
 ) -> None:
     worker.wait_for("worker started")
     send_reviews(500)
@@ -198,18 +211,75 @@ def test_a_broker_that_comes_back_with_an_empty_log_is_noticed(
     own_servers.kill_kafka()
     own_servers.restart_kafka()
     ensure(load())
-    send_reviews(20, first=500)
-    # The running worker may need a rebalance to see it; a restarted one must see it at once.
-    worker.kill()
-    again = WorkerProcess(tmp_path / "again.log", "--scorer", "constant")
+    send_reviews(number, first=500)
+    wait_until_ended(500 + number)
+    assert worker.stop() == 0
+    assert totals_by_product() == expected_totals(500 + number)
+    # p0 to p6 do not lie in every partition; a partition that held nothing has nothing to start over.
+    assert {line["level"] for line in log_lines(worker, ANOTHER_LOG)} == {"error"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [20, 500, 2000], ids=["shorter", "as long", "longer"])
+def test_a_topic_made_anew_under_a_worker_is_noticed(
+    own_servers: LocalServers, worker: WorkerProcess, wait_until_ended: Callable[..., Any], number: int
+) -> None:
+    worker.wait_for("worker started")
+    send_reviews(500)
+    wait_until_ended(500)
+    old_log = topic_id(own_servers, load().topic_reviews)
+    delete_topic(own_servers, load().topic_reviews)
+    worker.wait_for("the topic is gone")
+    ensure(load())
+    send_reviews(number, first=500)
+    wait_until_ended(500 + number)
+    assert worker.stop() == 0
+    assert totals_by_product() == expected_totals(500 + number)
+    said = log_lines(worker, ANOTHER_LOG)
+    assert {(line["old_log"], line["new_log"]) for line in said} == {
+        (old_log, topic_id(own_servers, load().topic_reviews))
+    }
+    assert len({line["partition"] for line in said}) == len(said)  # once each
+
+
+@pytest.mark.slow
+def test_a_topic_made_anew_with_more_partitions_is_read_whole(
+    own_servers: LocalServers,
+    worker: WorkerProcess,
+    wait_until_ended: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker.wait_for("worker started")
+    send_reviews(500)
+    wait_until_ended(500)
+    delete_topic(own_servers, load().topic_reviews)
+    worker.wait_for("the topic is gone")
+    monkeypatch.setenv("REVIEWPULSE_PARTITIONS", "7")
+    ensure(load())
+    send_reviews(700, first=500)
+    wait_until_ended(1200)
+    assert worker.stop() == 0
+    assert totals_by_product() == expected_totals(1200)
+    [line] = log_lines(worker, "the topic has another number of partitions")
+    assert (line["topic"], line["partitions_before"], line["partitions"]) == (load().topic_reviews, 4, 7)
+
+
+def topic_id(servers: LocalServers, topic: str) -> str:
+    """As Kafka's tools print it, asked with another library than the worker's."""
+    admin = KafkaAdminClient(bootstrap_servers=servers.kafka)
     try:
-        wait_until_ended(520)
-        assert again.stop() == 0
+        [described] = admin.describe_topics([topic])
     finally:
-        if again.process.poll() is None:
-            again.kill()
-    assert totals_by_product() == expected_totals(520)
-    assert "another log" in again.log
+        admin.close()
+    return base64.urlsafe_b64encode(UUID(described["topic_id"]).bytes).rstrip(b"=").decode()
+
+
+def delete_topic(servers: LocalServers, topic: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=servers.kafka)
+    try:
+        admin.delete_topics([topic])
+    finally:
+        admin.close()
 
 
 def test_a_bundle_that_is_not_there_is_one_sentence(env: dict[str, str], tmp_path: Path) -> None:

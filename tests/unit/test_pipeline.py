@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 import msgspec
 import numpy as np
 import pytest
-from builders import NOW_MS, chat, record, review, run, until
+from builders import NOW_MS, chat, record, review, until
 from faust.types import TP
 from structlog.testing import capture_logs
 
@@ -29,7 +29,9 @@ from stream.core.suspicion import Note
 from stream.errors import DependencyError
 from stream.lanes import Lanes
 from stream.pipeline import Pipeline, PipelineSettings
+from stream.runs import Cursor
 from stream.store.memory import MemoryStore
+from stream.topic_ids import TopicFacts
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
     from stream.core.events import Channel
     from stream.core.spike import Observation
     from stream.record import Refused
+    from stream.runs import Position, Run
     from stream.store.contract import Apply, StoredSeen, StoredStates
-    from stream.transport import Position, Run
 
 R0, R1, C0 = TP("reviews", 0), TP("reviews", 1), TP("chats", 0)
 OWNERS = {"kettle": R0, "lamp": R1, "灯": R0}
@@ -153,7 +155,16 @@ class ShakyStore(MemoryStore):
             await hook()
 
     def snapshot(self) -> dict[str, Any]:
-        kept = ("offsets", "products", "detector_states", "fingerprints", "ledger", "outboxes")
+        kept = (
+            "offsets",
+            "log_names",
+            "missing",
+            "products",
+            "detector_states",
+            "fingerprints",
+            "ledger",
+            "outboxes",
+        )
         return copy.deepcopy({name: getattr(self, name) for name in kept})
 
     def restore(self, snapshot: dict[str, Any]) -> None:
@@ -202,6 +213,7 @@ class Bench:
         store: counters; kept by the test to outlive a worker.
         run_records: most records in a run.
         lose_run: says which runs get lost on the way.
+        log_id: Kafka's id of every topic; None for a broker that tells none.
     """
 
     def __init__(
@@ -211,9 +223,13 @@ class Bench:
         *,
         run_records: int = 7,
         lose_run: Callable[[Run], bool] = lambda _: False,
+        log_id: str | None = None,
         **settings: Any,
     ) -> None:
         self.logs = logs
+        self.firsts: dict[TP, int] = {}
+        """Offsets that retention has come to."""
+        self.log_id = log_id
         self.store = store or ShakyStore()
         self.scorer = KeywordScorer()
         self.publisher = RecordingPublisher(self.store)
@@ -222,8 +238,7 @@ class Bench:
         self._run_records = run_records
         self._lose_run = lose_run
         self._running: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._cursors: dict[TP, tuple[int, int, int]] = {}
-        """Epoch, next number, next offset."""
+        self._cursors: dict[TP, Cursor] = {}
         self.pipeline = Pipeline(
             store=self.store,
             lanes=self.lanes,
@@ -247,8 +262,13 @@ class Bench:
 
     # The consumer.
 
+    async def topics(self, names: set[str]) -> dict[str, TopicFacts]:
+        return {name: TopicFacts(self.log_id, 2) for name in names}
+
     async def ends(self, tps: set[TP]) -> Mapping[TP, tuple[int, int]]:
-        return {tp: (0, self.logs[tp][-1].offset + 1 if self.logs[tp] else 0) for tp in tps}
+        return {
+            tp: (self.firsts.get(tp, 0), self.logs[tp][-1].offset + 1 if self.logs[tp] else 0) for tp in tps
+        }
 
     async def has_record(self, tp: TP, offset: int) -> bool:
         return any(each.offset == offset for each in self.logs[tp])
@@ -257,7 +277,9 @@ class Bench:
         """As after a rebalance: seeks to what the store holds."""
         positions: Mapping[TP, Position] = await self.lanes.positions(tps, self)
         epochs = self.lanes.open(positions)
-        self._cursors.update({tp: (epochs[tp], 0, positions[tp].offset) for tp in tps})
+        self._cursors.update(
+            {tp: Cursor(tp, epochs[tp], positions[tp].offset, positions[tp].log) for tp in tps}
+        )
 
     async def rewind(self, tps: set[TP]) -> None:
         self.rewound.extend(tps)
@@ -265,12 +287,9 @@ class Bench:
 
     def next_run(self, tp: TP) -> Run | None:
         """Fetches a run, as the transport numbers it."""
-        epoch, number, offset = self._cursors[tp]
-        records = [each for each in self.logs[tp] if each.offset >= offset][: self._run_records]
-        if not records:
-            return None
-        self._cursors[tp] = (epoch, number + 1, records[-1].offset + 1)
-        return run(number, *records, tp=tp, epoch=epoch)
+        cursor = self._cursors[tp]
+        records = [each for each in self.logs[tp] if each.offset >= cursor.next_offset][: self._run_records]
+        return (cursor.run(records) if records else None) or cursor.farewell(0.0)
 
     async def put(self, tp: TP) -> bool:
         """Puts the partition's next run; False when it has none."""
@@ -608,7 +627,7 @@ async def test_what_is_inside_is_bounded_while_the_model_is_slow() -> None:
         await until(lambda: bench.scorer.is_scoring.is_set() and bench.pipeline._waiting_records == 16)
         for _ in range(100):
             await asyncio.sleep(0)
-        assert bench._cursors[R0][2] <= 8 * 7
+        assert bench._cursors[R0].next_offset <= 8 * 7
         bench.scorer.may_score.set()
         await reading
         assert_conserved(bench)
@@ -700,8 +719,9 @@ async def counted(bench: Bench) -> dict[str, Any]:
     return empty
 
 
-async def test_the_audit_finds_nothing_where_nothing_was_lost() -> None:
-    async with Bench(some_log(6, alarms=True)) as bench:
+@pytest.mark.parametrize("log_id", [None, "A"])
+async def test_the_audit_finds_nothing_where_nothing_was_lost(log_id: str | None) -> None:
+    async with Bench(some_log(6, alarms=True), log_id=log_id) as bench:
         await counted(bench)
         await bench.pipeline.audit()
         assert bench.rewound == []
@@ -989,16 +1009,118 @@ async def test_a_crash_between_two_shards_counts_nothing_twice(steps_done: int, 
         assert second.rewound == []
 
 
-async def test_a_recreated_topic_is_counted_from_its_start() -> None:
-    logs = {R0: [record(n, review(n), tp=R0) for n in range(20)]}
+async def test_a_topic_made_anew_while_the_worker_was_away_is_counted_from_its_start() -> None:
     store = ShakyStore()
-    async with Bench(logs, store) as before:
+    async with Bench({R0: reviews_of_kettles(20)}, store, log_id="A") as before:
         await before.read_all()
-    anew = {R0: [record(n, review(100 + n), tp=R0) for n in range(6)]}
-    async with Bench(anew, store) as after:
+    async with Bench({R0: reviews_of_kettles(30, first=100)}, store, log_id="B") as after:
         await after.read_all()
-        assert store.products["kettle"]["total"][:4] == [0, 0, 26, 26 * 800]
-        assert store.offsets == [{"reviews:0": 5}]
+        assert store.products["kettle"]["total"][:4] == [0, 0, 50, 50 * 800]
+        assert store.offsets == [{"reviews:0@A": 19, "reviews:0@B": 29}]
+
+
+def reviews_of_kettles(number: int, first: int = 0) -> list[ConsumerRecord]:
+    """A log of ``number`` reviews, with event ids from ``first`` on."""
+    return [record(n, review(first + n), tp=R0) for n in range(number)]
+
+
+@pytest.mark.parametrize("length", [6, 20, 60])
+async def test_a_topic_made_anew_under_a_worker_is_counted_to_its_end_and_then_from_its_start(
+    length: int,
+) -> None:
+    async with Bench({R0: reviews_of_kettles(20)}, log_id="A") as bench:
+        bench.scorer.may_score.clear()
+        for _ in range(3):
+            await bench.put(R0)  # in hand when the topic goes
+        bench.logs[R0], bench.log_id = reviews_of_kettles(length, first=100), "B"
+        bench._cursors[R0].end("the topic was made anew")
+        said = asyncio.create_task(bench.put(R0))
+        await until(bench.scorer.is_scoring.is_set)
+        assert not said.done()
+        assert bench.rewound == []
+        bench.scorer.may_score.set()
+        await said
+        await bench.quiet()
+        assert bench.rewound == [R0]
+        await bench.read_all()
+        assert bench.store.products["kettle"]["total"][2] == 20 + length
+        assert bench.store.offsets == [{"reviews:0@A": 19, "reviews:0@B": length - 1}]
+
+
+async def test_a_partition_that_ended_is_not_rewound_when_it_was_given_away_meanwhile() -> None:
+    async with Bench({R0: reviews_of_kettles(5)}) as bench:
+        bench.scorer.may_score.clear()
+        await bench.put(R0)
+        bench._cursors[R0].end("out of range")
+        said = asyncio.create_task(bench.put(R0))
+        await until(bench.scorer.is_scoring.is_set)
+        bench.lanes.close([R0])
+        bench.scorer.may_score.set()
+        await said
+        assert bench.rewound == []
+
+
+async def test_what_a_paused_worker_has_of_the_old_log_counts_once_and_costs_the_new_one_nothing() -> None:
+    """Its step builds on an offset that the new log has reached meanwhile."""
+    store = ShakyStore()
+    async with Bench({R0: reviews_of_kettles(20)}, store, log_id="A", run_records=10) as zombie:
+        await zombie.put(R0)
+        await zombie.quiet()
+        assert store.offsets == [{"reviews:0@A": 9}]
+        zombie.scorer.may_score.clear()
+        await zombie.put(R0)
+        async with Bench({R0: reviews_of_kettles(10, first=100)}, store, log_id="B") as owner:
+            await owner.read_all()
+            assert store.offsets == [{"reviews:0@A": 9, "reviews:0@B": 9}]
+            zombie.scorer.may_score.set()
+            await zombie.quiet()
+            assert store.offsets == [{"reviews:0@A": 19, "reviews:0@B": 9}]
+            assert store.products["kettle"]["total"][2] == 30
+
+
+async def test_a_log_that_is_cut_back_under_a_worker_counts_what_comes_and_nothing_twice() -> None:
+    logs = {R0: reviews_of_kettles(20)}
+    async with Bench(logs, log_id="A") as bench:
+        await bench.read_all()
+        del logs[R0][12:]  # an unclean election: the new leader lacks them
+        bench._cursors[R0].end("offset 20 is not in the log")
+        await bench.read_all()
+        assert bench.store.offsets == [{"reviews:0@A": 11}]
+        logs[R0] += [record(n, review(200 + n), tp=R0) for n in range(12, 30)]
+        await bench.read_all()
+        assert bench.store.offsets == [{"reviews:0@A": 29}]
+        assert bench.store.products["kettle"]["total"][2] == 20 + 18
+
+
+async def test_records_that_are_deleted_under_a_worker_are_missing_and_those_in_hand_are_not() -> None:
+    logs = {R0: reviews_of_kettles(40)}
+    async with Bench(logs, log_id="A") as bench:
+        bench.scorer.may_score.clear()
+        await bench.put(R0)
+        await bench.put(R0)  # offsets 0 to 13
+        del logs[R0][:30]
+        bench.firsts[R0] = 30
+        bench._cursors[R0].end("offset 14 is not in the log")
+        said = asyncio.create_task(bench.put(R0))
+        bench.scorer.may_score.set()
+        await said
+        await bench.read_all()
+        assert bench.store.products["kettle"]["total"][2] == 14 + 10
+        assert bench.store.missing == [{"reviews:0@A": [(14, 29)]}]
+        assert bench.lanes.missing == 16
+
+
+async def test_detector_states_are_read_anew_when_a_partition_is() -> None:
+    """Its products may have gone to other partitions meanwhile, and their states on from there."""
+    logs = {R0: reviews_of_kettles(5)}
+    async with Bench(logs, log_id="A") as bench:
+        await bench.read_all()
+        states = bench.store.detector_states
+        states["reviews", "kettle"] = msgspec.json.encode(["by another partition"])
+        await bench.assign({R0})
+        logs[R0].append(record(5, review(5), tp=R0))
+        await bench.read_all()
+        assert msgspec.json.decode(states["reviews", "kettle"]) == ["by another partition", "review-5"]
 
 
 class Death(BaseException):
