@@ -63,10 +63,10 @@ _PASSING_REPLIES = (
     "NOREPLICAS",
     "BUSY",
     "FAILOVER",
-    # Of a script in a slot that is on its way to another master: it has written nothing (see apply.lua).
-    "ERR Script attempted to access a non local key",
-    "Script attempted to access a non local key",
 )
+_SLOT_ON_ITS_WAY = "ttempted to access a non local key"
+"""Redis' and Valkey's word to a script in a slot that moves to another master; ours has written nothing then
+(see ``apply.lua``)."""
 
 
 def failure(error: Exception, url: str, *, at_start: bool = False) -> Exception:
@@ -81,7 +81,8 @@ def failure(error: Exception, url: str, *, at_start: bool = False) -> Exception:
     if _refusal(cause, url) is not None:
         is_ours_to_mend = at_start or isinstance(cause, NoPermissionError)
         return UsageError(told(error, url)) if is_ours_to_mend else DependencyError(told(error, url))
-    if isinstance(cause, _PASSING) or str(cause).startswith(_PASSING_REPLIES):
+    said = str(cause)
+    if isinstance(cause, _PASSING) or said.startswith(_PASSING_REPLIES) or _SLOT_ON_ITS_WAY in said:
         return DependencyError(told(error, url))
     return cause
 

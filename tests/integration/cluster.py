@@ -206,6 +206,22 @@ class LocalCluster:
             assert time.monotonic() < deadline, f"{what}: not within {LONGEST_S:g} s"
             time.sleep(0.05)
 
+    def move_slot(self, slot: int, target: int, *, pause_s: float) -> None:
+        """Moves a slot to another master, a few keys at a time, with pauses in which it is in both places.
+
+        The longest names go first: the products', before what all of a shard's steps need.
+        """
+        source = self.master_of(slot)
+        self.call(target, "CLUSTER", "SETSLOT", slot, "IMPORTING", self.node_id(source))
+        self.call(source, "CLUSTER", "SETSLOT", slot, "MIGRATING", self.node_id(target))
+        while keys := self.call(source, "CLUSTER", "GETKEYSINSLOT", slot, SLOTS):
+            self.call(
+                source, "MIGRATE", HOST, target, "", 0, 5000, "KEYS", *sorted(keys, key=len, reverse=True)[:5]
+            )
+            time.sleep(pause_s)
+        for port in (target, source, *(set(self.masters()) - {source, target})):
+            self.call(port, "CLUSTER", "SETSLOT", slot, "NODE", self.node_id(target))
+
     def kill(self, port: int) -> None:
         """Kills a node with SIGKILL."""
         self._servers[port].kill()

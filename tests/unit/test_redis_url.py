@@ -133,6 +133,7 @@ def learning_failed(error: Exception) -> RedisClusterException:
         MovedError("42 10.0.0.1:7001"),
         ClusterDownError("The cluster is down"),
         ResponseError("ERR Script attempted to access a non local key in a cluster node script: 1, on @user"),
+        ResponseError("Attempted to access a non local key in a cluster node script: on @user_script:56."),
         learning_failed(ConnectionError("Error 111 connecting to n1:7000. Connection refused.")),
         RedisClusterException("All slots are not covered after query all startup_nodes."),
     ],
