@@ -1,0 +1,241 @@
+"""TLS and ACL users: the least rights that work, and what is wrong as one sentence without the secret.
+
+The embedded Valkey has no TLS, so a terminator in this process stands before it: what a client sees is real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import re
+import ssl
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import pytest
+import trustme
+from builders import event
+
+from stream.client import LiveCounters
+from stream.errors import DependencyError, UsageError
+from stream.local import HOST, LocalServers
+from stream.pipeline import Progress
+from stream.redis_config import connect, connect_async
+from stream.redis_trip import exchange
+from stream.scorer.constant import ConstantScorer
+from stream.settings import Settings
+from stream.status import StatusBoard, WorkerStatus
+from stream.store.layout import Layout
+from stream.store.redis import RedisStore
+from tests.integration.test_store import step_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PASSWORD, WRONG = "correct-horse", "wr0ng-secret"
+DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
+
+
+class TlsTerminator:
+    """Takes TLS connections on a free port and passes their bytes to a plain one."""
+
+    def __init__(self, upstream_port: int, context: ssl.SSLContext) -> None:
+        self._upstream_port = upstream_port
+        self._context = context
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self.port = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    async def _listen(self) -> int:
+        self._server = await asyncio.start_server(self._accept, HOST, 0, ssl=self._context)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def _end(self) -> None:
+        self._server.close()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        from_redis, to_redis = await asyncio.open_connection(HOST, self._upstream_port)
+        try:
+            await asyncio.gather(_pump(reader, to_redis), _pump(from_redis, writer))
+        finally:
+            to_redis.close()
+            writer.close()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+
+class Authority:
+    """A CA of the test's own, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._ca = trustme.CA()
+        self._folder = folder
+        self.file = folder / "ca.pem"
+        self._ca.cert_pem.write_to_path(str(self.file))
+
+    def server(
+        self, name: str = HOST, *, expired: bool = False, wants_client: bool = False
+    ) -> ssl.SSLContext:
+        """A server's TLS with a certificate for ``name``."""
+        until = dt.datetime.now(dt.UTC) - dt.timedelta(days=1) if expired else None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._ca.issue_cert(name, not_after=until).configure_cert(context)
+        if wants_client:
+            context.verify_mode = ssl.CERT_REQUIRED
+            self._ca.configure_trust(context)
+        return context
+
+    def client(self) -> dict[str, Path]:
+        """Settings of a client's certificate."""
+        certificate = self._ca.issue_cert("worker@reviewpulse.example")
+        cert, key = self._folder / "cert.pem", self._folder / "key.pem"
+        cert.write_bytes(b"".join(each.bytes() for each in certificate.cert_chain_pems))
+        certificate.private_key_pem.write_to_path(str(key))
+        return {"redis_cert_file": cert, "redis_key_file": key}
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[LocalServers]:
+    """Valkey with the users of docs/redis.md, and nobody else let in."""
+    with LocalServers() as servers, connect(Settings(redis=servers.redis)) as client:
+        for line in re.findall(r"^user (.*)$", DOCS.read_text("utf-8"), re.MULTILINE):
+            rights = line.replace("PASSWORD", PASSWORD).split()
+            exchange(client, [("ACL", "SETUSER", *rights)])
+        exchange(client, [("CONFIG", "SET", "requirepass", "nobody-knows")])
+        yield servers
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "ca")
+
+
+def as_user(name: str, port: int, scheme: str = "rediss", **settings: Any) -> Settings:
+    given = {"redis_password": PASSWORD} | settings
+    return Settings(redis=f"{scheme}://{name}@{HOST}:{port}/0", **given)
+
+
+def port_of(servers: LocalServers) -> int:
+    return int(servers.redis.rpartition(":")[2].partition("/")[0])
+
+
+def store_of(settings: Settings, namespace: str = "rp") -> RedisStore:
+    return RedisStore(connect_async(settings), Layout(namespace, 1), settings.redis)
+
+
+async def test_over_tls_the_least_rights_of_the_documents_are_enough(
+    valkey: LocalServers, authority: Authority
+) -> None:
+    with TlsTerminator(port_of(valkey), authority.server()) as front:
+        worker = as_user("worker", front.port, redis_ca_file=authority.file)
+        store = store_of(worker)
+        await store.open()
+        step = step_of([event()], states={"kettle": b"x"}, transitions=[b"{}"])
+        assert await store.apply([step._replace(seen=[(0, b"12345678")], forgotten=[7])]) == [None]
+        assert (await store.states("reviews:0", "reviews", ["kettle"])).states == [b"x"]
+        assert await store.applied(["reviews:0"]) == {"reviews:0": (0,)}
+        await store.delivered(await store.outbox(0))
+        await store.close()
+        board = StatusBoard(connect_async(worker), "rp")
+        await board.post(WorkerStatus.of("w", ConstantScorer(), Progress(), partitions=[], events_per_s=0))
+        await board.remove("w")
+        await board.close()
+        with LiveCounters(as_user("reader", front.port, redis_ca_file=authority.file)) as counters:
+            assert counters.get("kettle", "all").events == 1
+            assert counters.leaders("all", min_events=1)[0].product_id == "kettle"
+            assert counters.totals()["reviews"].counted == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "sentence"),
+    [
+        ("expired", r"shows a certificate that is not trusted: certificate has expired"),
+        ("another name", r"not trusted: IP address mismatch"),
+        ("another CA", r"not trusted: (unable to get local issuer|self.signed) certificate"),
+    ],
+)
+async def test_what_is_wrong_with_a_certificate_is_one_sentence(
+    valkey: LocalServers, authority: Authority, tmp_path: Path, fault: str, sentence: str
+) -> None:
+    context = authority.server(
+        "other.example" if fault == "another name" else HOST,
+        expired=fault == "expired",
+    )
+    trusted = Authority(tmp_path / "another") if fault == "another CA" else authority
+    with TlsTerminator(port_of(valkey), context) as front:
+        settings = as_user("worker", front.port, redis_ca_file=trusted.file)
+        store = store_of(settings)
+        with pytest.raises(UsageError, match=sentence) as raised:
+            await store.open()
+        await store.close()
+        assert str(raised.value).startswith(f"Redis at rediss://worker@{HOST}:{front.port}/0 ")
+        assert PASSWORD not in str(raised.value)
+        with LiveCounters(settings) as counters, pytest.raises(DependencyError, match=sentence):
+            counters.totals()
+
+
+async def test_a_client_certificate_lets_in(valkey: LocalServers, authority: Authority) -> None:
+    with TlsTerminator(port_of(valkey), authority.server(wants_client=True)) as front:
+        without = store_of(as_user("worker", front.port, redis_ca_file=authority.file), "rp:client")
+        with pytest.raises(
+            (DependencyError, UsageError)
+        ):  # why is in an alert that may come too late to be read
+            await without.open()
+        await without.close()
+        store = store_of(
+            as_user("worker", front.port, redis_ca_file=authority.file, **authority.client()), "rp:client"
+        )
+        await store.open()
+        await store.close()
+
+
+async def test_a_wrong_password_is_one_sentence_without_it(valkey: LocalServers) -> None:
+    store = store_of(as_user("worker", port_of(valkey), "redis", redis_password=WRONG))
+    with pytest.raises(UsageError, match=r"refuses this user: .*REVIEWPULSE_REDIS_PASSWORD") as raised:
+        await store.open()
+    assert WRONG not in str(raised.value)
+    await store.close()
+
+
+async def test_a_user_who_may_not_do_all_of_a_step_is_told_before_anything_is_counted(
+    valkey: LocalServers,
+) -> None:
+    """Redis asks for each command when it is called: half a step would be counted, again at each start."""
+    settings = as_user("worker", port_of(valkey), "redis")
+    foreign = store_of(settings, "elsewhere")
+    with pytest.raises(UsageError, match="refuses this user"):
+        await foreign.open()
+    await foreign.close()
+    with connect(Settings(redis=valkey.redis, redis_password="nobody-knows")) as client:  # noqa: S106
+        exchange(client, [("ACL", "SETUSER", "worker", "-xadd", "-append")])
+        store = store_of(settings)
+        with pytest.raises(UsageError, match=r"it may not run APPEND, XADD on rp:\{s0\}:offsets"):
+            await store.open()
+        await store.close()
+        exchange(client, [("ACL", "SETUSER", "worker", "+xadd", "+append")])
