@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
+from stream.core.buckets import CODES, RESOLUTIONS, field
 from stream.core.decode import Event
 from stream.core.events import Alert, Quote
 from stream.runs import Run
+from stream.store.values import Sums, Total, slot_of, unpack_current, unpack_slot, unpack_total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 NOW_MS = 1_700_000_000_000
 REVIEWS = TP("reviews", 0)
@@ -121,3 +124,43 @@ def alert(**changes: Any) -> Alert:
         "model_version": "en-1",
     }
     return Alert(**fields | changes)
+
+
+def product_hash(total: Total, buckets: Mapping[int, Sums]) -> dict[str, bytes]:
+    """A product's hash as the steps write it."""
+    newest = [field(each, total.last_event_ms) for each in RESOLUTIONS]
+    current = [number for bucket in newest for number in buckets.get(bucket, (0, 0, 0, 0))]
+    hash_ = {
+        "total": struct.pack("<7d", *total.sums, *total[1:]),
+        "current": struct.pack("<3Id3Id3Id", *current),
+    }
+    for bucket, sums in buckets.items():
+        if bucket not in newest:
+            slot = slot_of(bucket)
+            shape = "<H3Hi" if max(sums[:3]) < 65_536 else "<H3Id"
+            hash_[str(slot.name)] = struct.pack(shape, slot.lap, *sums)
+    return hash_
+
+
+def read_product_hash(hash_: Mapping[bytes, bytes]) -> tuple[Total, dict[int, Sums]]:
+    """What a product's hash holds: the total, and sums by bucket, without empty and outdated ones."""
+    total = unpack_total(hash_[b"total"])
+    current = unpack_current(hash_[b"current"], total.last_event_ms)
+    buckets = {bucket: sums for bucket, sums in current.items() if any(sums[:3])}
+    for bucket in older_buckets(total.last_event_ms):
+        slot = slot_of(bucket)
+        sums = unpack_slot(hash_.get(b"%d" % slot.name), slot.lap)
+        if sums is not None:
+            buckets[bucket] = sums
+    return total, buckets
+
+
+def older_buckets(last_event_ms: int) -> list[int]:
+    """The buckets that have a slot when the newest event of a product is this one."""
+    return [
+        bucket
+        for each in RESOLUTIONS
+        for bucket in range(
+            field(each, last_event_ms) - (each.slots - 1) * CODES, field(each, last_event_ms), CODES
+        )
+    ]

@@ -79,7 +79,7 @@ def run(*, events: int, products: int) -> Report:
         with running_worker(settings) as (pid, client, layout):
             samples = asyncio.run(_feed(settings, client, layout, pid, events, products))
             used = _used_bytes(client) - empty_bytes
-            bytes_by_key, encodings = _by_key(client, layout, products)
+            by_key, encodings = bytes_by_key(client, layout, products)
             return Report(
                 events=events,
                 products=products,
@@ -87,7 +87,7 @@ def run(*, events: int, products: int) -> Report:
                 worker_growth_mb=samples[-1].worker_mb - samples[len(samples) // 2].worker_mb,
                 redis_growth_mb=samples[-1].redis_mb - samples[len(samples) // 2].redis_mb,
                 redis_bytes_per_product=used / client.zcard(layout.active(0)),
-                bytes_by_key=bytes_by_key,
+                bytes_by_key=by_key,
                 encodings=encodings,
             )
 
@@ -134,7 +134,9 @@ def _used_bytes(client: redis.Redis) -> int:
     return int(client.info("memory")["used_memory"])
 
 
-def _by_key(client: redis.Redis, layout: Layout, products: int) -> tuple[dict[str, float], dict[str, int]]:
+def bytes_by_key(
+    client: redis.Redis, layout: Layout, products: int
+) -> tuple[dict[str, float], dict[str, int]]:
     """Mean bytes of what a product keeps, and how its hash is encoded, over a sample of the products."""
     names = [f"product-{n}" for n in range(0, products, max(products // SAMPLED_PRODUCTS, 1))]
     hashes = [layout.product(name) for name in names]
@@ -144,9 +146,9 @@ def _by_key(client: redis.Redis, layout: Layout, products: int) -> tuple[dict[st
     def mean_bytes(keys: list[str]) -> float:
         return sum(client.memory_usage(key) or 0 for key in keys) / len(keys)
 
-    bytes_by_key = {
+    by_key = {
         "counters": mean_bytes(hashes),
         "detector state": mean_bytes(states),
         "entry in the set of active products": (client.memory_usage(active) or 0) / client.zcard(active),
     }
-    return bytes_by_key, Counter(client.object("encoding", key).decode() for key in hashes)
+    return by_key, Counter(client.object("encoding", key).decode() for key in hashes)

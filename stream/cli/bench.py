@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
+
+if TYPE_CHECKING:
+    from stream.bench.redis import Report
 
 bench = typer.Typer(
     help="Measure: every figure in the documents comes from one of these.", no_args_is_help=True
@@ -83,6 +88,87 @@ def memory(
     for name, number in report.bytes_by_key.items():
         console.print(f"  {name}: {number:.0f}")
     console.print(f"Encodings of the counters: {report.encodings}")
+
+
+@bench.command("redis")
+def redis(
+    events: int = typer.Option(32_768, min=1_000, help="Events that each way counts in a turn."),
+    products: int = typer.Option(10_000, min=1, help="Products, Zipf-distributed."),
+    rounds: int = typer.Option(3, min=1, help="Turns each way gets."),
+    days: int = typer.Option(7, min=0, max=14, help="Days of history before; 0 for products never seen."),
+    rate: float = typer.Option(50.0, min=0.1, help="Events a second of the stream, in event time."),
+    exponent: float = typer.Option(1.0, min=0.0, help="Zipf's: the n-th product's share is n^-exponent."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """CPU, commands, round trips and bytes in Redis of an event and of a product. Takes some minutes.
+
+    Beside it, in the same run: one HINCRBY per event and counter, a sliding window of sorted sets.
+    """
+    import msgspec
+
+    from stream import logs
+    from stream.bench.redis import run
+    from stream.settings import load
+
+    logs.configure(load(log_level="warning"))
+    report = run(
+        events=events, products=products, rounds=rounds, days=days, events_per_s=rate, exponent=exponent
+    )
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    _print_costs(report)
+    _print_memory(report)
+
+
+def _print_costs(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{report.events:,} events a turn of {report.products:,} products (Zipf, {report.exponent:g}),"
+        f" {report.events_per_s:g} events/s after {report.days} days of history,"
+        f" median of {report.rounds} rounds"
+    )
+    headings = ("", "Redis µs", "times cheaper", "commands sent", "commands run", "bytes sent", "AOF bytes")
+    for heading in (*headings, "round trips a batch"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, cost in report.costs.items():
+        table.add_row(
+            name,
+            f"{cost.redis_us_per_event:.1f}",
+            f"{cost.times_cheaper:.1f}",
+            f"{cost.commands_sent_per_event:.4f}",
+            f"{cost.commands_run_per_event:.2f}",
+            f"{cost.bytes_sent_per_event:.0f}",
+            "" if cost.aof_bytes_per_event is None else f"{cost.aof_bytes_per_event:.0f}",
+            f"{cost.round_trips_per_batch:.2f}",
+        )
+    console = Console()
+    console.print(table)
+    console.print("Of an event, but for the round trips; times cheaper than the first of the plain ways.")
+
+
+def _print_memory(report: Report) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="Bytes an active product")
+    for heading in ("", "in all", "of a day of history"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, memory in report.memory.items():
+        table.add_row(name, f"{memory.bytes_per_product:,.0f}", f"{memory.bytes_per_product_and_day:,.0f}")
+    small, usual = report.time_series_bytes_per_product
+    table.add_row("RedisTimeSeries, on paper: chunks of 128 bytes", f"{small:,}", "")
+    table.add_row("RedisTimeSeries, on paper: chunks of 4,096 bytes, its default", f"{usual:,}", "")
+    console = Console()
+    console.print(table)
+    parts = ", ".join(f"{name} {number:.0f}" for name, number in report.bytes_by_key.items())
+    console.print(f"reviewpulse, by key: {parts}")
+    console.print(
+        f"reviewpulse, beside it: {report.fingerprint_bytes_per_partition / 1e6:.1f} MB of fingerprints a"
+        " partition"
+    )
 
 
 @bench.command("detector")

@@ -27,18 +27,17 @@ class Resolution(NamedTuple):
     code: int
     width_ms: int
     keep_ms: int
+    slots: int
+    """Buckets that live at once: those of ``keep_ms``, the one that leaves it, and what runs ahead."""
 
 
 RESOLUTIONS = (
-    Resolution(0, MINUTE_MS, HOUR_MS),
-    Resolution(1, HOUR_MS, DAY_MS),
-    Resolution(2, 6 * HOUR_MS, 7 * DAY_MS),
+    Resolution(0, MINUTE_MS, HOUR_MS, 66),
+    Resolution(1, HOUR_MS, DAY_MS, 26),
+    Resolution(2, 6 * HOUR_MS, 7 * DAY_MS, 30),
 )
 CODES = 4
-"""Field names are ``index * CODES + code``: integers, which a listpack stores in 5 bytes."""
-
-MAX_FIELDS = 124
-"""Fields a product's hash may hold before expired buckets are dropped (122 live ones and the total fit)."""
+"""A bucket's field is the number ``index * CODES + code``."""
 
 WINDOWS: dict[str, tuple[Resolution, int] | None] = {
     "5m": (RESOLUTIONS[0], 5 * MINUTE_MS),
@@ -69,7 +68,7 @@ def fields_for(event_ms: int, arrival_ms: int) -> tuple[int, ...]:
     """
     return tuple(
         event_ms // width * CODES + code
-        for code, width, keep in RESOLUTIONS
+        for code, width, keep, _ in RESOLUTIONS
         if event_ms // width * width + width > arrival_ms - keep
     )
 
@@ -81,7 +80,7 @@ def is_expired(bucket_field: int, now_ms: int) -> bool:
     (False, True)
     """
     index, code = divmod(bucket_field, CODES)
-    _, width, keep = RESOLUTIONS[code]
+    _, width, keep, _ = RESOLUTIONS[code]
     return (index + 1) * width <= now_ms - keep
 
 

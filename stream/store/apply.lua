@@ -3,9 +3,13 @@
 -- KEYS    offsets, ledger, active, outbox
 -- ARGV[1] partition, "topic:number"
 -- ARGV[2] base: the offset this step builds on, -1 for none
--- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, products, transitions, seen, forgotten, clustered}
+-- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, groups, products, transitions, seen, forgotten,
+--         clustered}
 --           ledger       {{field, count}, ...}
---           products     {{id, late, first_ms, last_ms, state length, {{fields, counts}, ...}}, ...}
+--           groups       {{bucket field, ...}, ...}: events of one minute go to the same buckets
+--           products     flat, for nested arrays cost three times as much: of each product its id, late,
+--                        first_ms, last_ms, state length and number of spans, then of each span the number of
+--                        its group and its four counts
 --           transitions  {length, ...}
 --           seen         {{key, length of its fingerprints}, ...}
 --           forgotten    {key, ...}
@@ -27,24 +31,28 @@ if stored ~= tonumber(ARGV[2]) then
   return stored
 end
 
-local MAX_FIELDS = 124 -- see stream/core/buckets.py; Redis never turns a hash that grew back into a listpack
+-- See stream/core/buckets.py; by resolution, the smallest first.
 local CODES = 4
-local WIDTH_MS = { [0] = 60000, [1] = 3600000, [2] = 21600000 }
-local KEEP_MS = { [0] = 3600000, [1] = 86400000, [2] = 604800000 }
+local WIDTH_MS, KEEP_MS, SLOTS = { 60000, 3600000, 21600000 }, { 3600000, 86400000, 604800000 }, { 66, 26, 30 }
+-- See stream/store/values.py.
+local TOTAL, CURRENT, SMALL, LARGE = '<ddddddd', '<I4I4I4dI4I4I4dI4I4I4d', '<I2I2I2I2i4', '<I2I4I4I4d'
+local FIRST_SLOT, LAPS = { 0, 100, 200 }, 65536
 local CHUNK = 2000 -- arguments of one call; Lua's stack holds some 8,000
 
-local last, prefix, channel, arrival_ms, ledger, products, transitions, seen, forgotten, clustered =
+local last, prefix, channel, arrival_ms, ledger, groups, products, transitions, seen, forgotten, clustered =
   unpack(cmsgpack.unpack(ARGV[3]))
-local unpack_msg, pack_msg, call = cmsgpack.unpack, cmsgpack.pack, redis.call
+local call, unpack_struct, pack_struct = redis.call, struct.unpack, struct.pack
 
 -- While a slot is on its way to another master, key by key, a script ends at the first key that is not here: half
 -- done, without its offset, to be counted twice. So every key is touched before anything is written; EXISTS ends
 -- the script then, too, and the worker waits until the slot has arrived.
 if clustered then
   local touched = { unpack(KEYS) }
-  for _, product in ipairs(products) do
-    touched[#touched + 1] = prefix .. 'product:' .. product[1]
-    touched[#touched + 1] = product[5] > 0 and prefix .. 'spike:' .. channel .. ':' .. product[1] or nil
+  local at = 1
+  while at <= #products do
+    touched[#touched + 1] = prefix .. 'product:' .. products[at]
+    touched[#touched + 1] = products[at + 4] > 0 and prefix .. 'spike:' .. channel .. ':' .. products[at] or nil
+    at = at + 6 + 5 * products[at + 5]
   end
   for _, fingerprints in ipairs(seen) do
     touched[#touched + 1] = fingerprints[1]
@@ -57,44 +65,102 @@ if clustered then
   end
 end
 
-local function prune(key)
-  local expired = {}
-  for _, field in ipairs(call('HKEYS', key)) do
-    local number = tonumber(field)
-    if number then
-      local code = number % CODES
-      local index = (number - code) / CODES
-      if (index + 1) * WIDTH_MS[code] <= arrival_ms - KEEP_MS[code] then
-        expired[#expired + 1] = field
-      end
+-- A group is the number of its bucket at each resolution, or false.
+for n, fields in ipairs(groups) do
+  local group = { false, false, false }
+  for _, field in ipairs(fields) do
+    local code = field % CODES
+    group[code + 1] = (field - code) / CODES
+  end
+  groups[n] = group
+end
+
+local function lap_of(size, bucket)
+  return (bucket - bucket % SLOTS[size]) / SLOTS[size] % LAPS
+end
+
+-- What the current product's HSET gets; the first two fields and their values are set at its end.
+local writes, written = { 'total', '', 'current', '' }, 4
+
+-- Buckets that are not current: {size, bucket, is new, negative, neutral, positive, sentiment}.
+local older = {}
+
+local function add_older(size, bucket, a, b, c, d)
+  for _, each in ipairs(older) do
+    if each[1] == size and each[2] == bucket then
+      each[4], each[5], each[6], each[7] = each[4] + a, each[5] + b, each[6] + c, each[7] + d
+      return
     end
   end
-  if #expired > 0 then
-    call('HDEL', key, unpack(expired))
+  older[#older + 1] = { size, bucket, false, a, b, c, d }
+end
+
+-- A bucket that the newest event has left behind goes to its slot, unless it is of no use there any more.
+local function leave_behind(size, bucket, a, b, c, d)
+  if a + b + c > 0 and (bucket + 1) * WIDTH_MS[size] > arrival_ms - KEEP_MS[size] then
+    older[#older + 1] = { size, bucket, true, a, b, c, d }
   end
 end
 
--- The sums this step adds, by field name, and those names in the order they came.
-local function sums_of(spans)
-  local total, sums, names = { 0, 0, 0, 0 }, {}, {}
-  for _, span in ipairs(spans) do
-    local counts = span[2]
-    for i = 1, 4 do
-      total[i] = total[i] + counts[i]
+local function slot_of(each)
+  return FIRST_SLOT[each[1]] + each[2] % SLOTS[each[1]]
+end
+
+-- Whether the slot is the bucket's: it is when it holds none, the same one, which is added, or an older one.
+local function takes_slot(each, held)
+  if not held then
+    return true
+  end
+  local lap, a, b, c, d = unpack_struct(#held == 12 and SMALL or LARGE, held)
+  local behind = (lap_of(each[1], each[2]) - lap) % LAPS
+  if behind == 0 then
+    each[4], each[5], each[6], each[7] = each[4] + a, each[5] + b, each[6] + c, each[7] + d
+  end
+  return behind < LAPS / 2
+end
+
+local function write_older(key)
+  local slots = {}
+  for _, each in ipairs(older) do
+    if not each[3] then
+      slots[#slots + 1] = slot_of(each)
     end
-    for _, name in ipairs(span[1]) do
-      local sum = sums[name]
-      if sum then
-        for i = 1, 4 do
-          sum[i] = sum[i] + counts[i]
-        end
-      else
-        sums[name] = { counts[1], counts[2], counts[3], counts[4] }
-        names[#names + 1] = name
+  end
+  local held = #slots > 0 and call('HMGET', key, unpack(slots)) or {}
+  local n = 0
+  for _, each in ipairs(older) do
+    n = n + (each[3] and 0 or 1)
+    if each[3] or takes_slot(each, held[n]) then
+      local size, bucket, _, a, b, c, d = unpack(each)
+      local small = a < 65536 and b < 65536 and c < 65536
+      writes[written + 1] = slot_of(each)
+      writes[written + 2] = pack_struct(small and SMALL or LARGE, lap_of(size, bucket), a, b, c, d)
+      written = written + 2
+    end
+  end
+  older = {}
+end
+
+-- Drops what no window reached any more at the event before this one, whose buckets are given. By that and not
+-- by the newest event, for that one's clock may be wrong.
+local function sweep(key, minute, hour, quarter)
+  local newest, dead = { minute, hour, quarter }, {}
+  local pairs_held = call('HGETALL', key)
+  for n = 1, #pairs_held, 2 do
+    local slot = tonumber(pairs_held[n])
+    if slot then
+      local size = (slot - slot % 100) / 100 + 1
+      local lap = unpack_struct('<I2', pairs_held[n + 1])
+      local behind = (lap_of(size, newest[size]) - lap) % LAPS
+      -- The slots up to the newest bucket's were written in its lap, those after it in the one before.
+      if behind > (slot % 100 > newest[size] % SLOTS[size] and 1 or 0) then
+        dead[#dead + 1] = slot
       end
     end
   end
-  return total, sums, names
+  if #dead > 0 then
+    call('HDEL', key, unpack(dead))
+  end
 end
 
 local taken = 0
@@ -104,51 +170,94 @@ local function take(length)
   return bytes
 end
 
+local product_prefix, state_prefix = prefix .. 'product:', prefix .. 'spike:' .. channel .. ':'
 local active, states = {}, {}
-for _, product in ipairs(products) do
-  local id, late, first_ms, last_ms, state_length, spans = unpack(product)
-  local key = prefix .. 'product:' .. id
-  local total, sums, names = sums_of(spans)
-  local found = call('HMGET', key, 'total', unpack(names))
+local at, stop = 1, #products
+while at <= stop do
+  local id, late, first_ms, last_ms, state_length, spans = unpack(products, at, at + 5)
+  at = at + 6
+  local key = product_prefix .. id
+  local held = call('HMGET', key, 'total', 'current')
+  local is_new = not held[1]
 
-  total[5], total[6], total[7] = late, first_ms, last_ms
-  if found[1] then
-    local before = unpack_msg(found[1])
-    for i = 1, 5 do
-      total[i] = total[i] + before[i]
-    end
-    total[6] = math.min(first_ms, before[6])
-    total[7] = math.max(last_ms, before[7])
+  -- Negative, neutral, positive and sentiment: all-time, and of the current minute, hour and quarter-day.
+  local t1, t2, t3, t4, late_before, earliest_ms, latest_ms = 0, 0, 0, 0, 0, first_ms, last_ms
+  local m1, m2, m3, m4, h1, h2, h3, h4, q1, q2, q3, q4 = 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+  if not is_new then
+    t1, t2, t3, t4, late_before, earliest_ms, latest_ms = unpack_struct(TOTAL, held[1])
+    m1, m2, m3, m4, h1, h2, h3, h4, q1, q2, q3, q4 = unpack_struct(CURRENT, held[2])
   end
-  local writes = { 'total', pack_msg(total) }
-  local new = found[1] and 0 or 1
-  for n, name in ipairs(names) do
-    local sum = sums[name]
-    if found[n + 1] then
-      local before = unpack_msg(found[n + 1])
-      for i = 1, 4 do
-        sum[i] = sum[i] + before[i]
+  if first_ms < earliest_ms then
+    earliest_ms = first_ms
+  end
+
+  local minute = (latest_ms - latest_ms % 60000) / 60000
+  local hour = (minute - minute % 60) / 60
+  local quarter = (hour - hour % 6) / 6
+  local has_moved = is_new
+  if last_ms > latest_ms then
+    latest_ms = last_ms
+    local new_minute = (last_ms - last_ms % 60000) / 60000
+    if new_minute > minute then
+      has_moved = true
+      local new_hour = (new_minute - new_minute % 60) / 60
+      local new_quarter = (new_hour - new_hour % 6) / 6
+      leave_behind(1, minute, m1, m2, m3, m4)
+      m1, m2, m3, m4 = 0, 0, 0, 0
+      if new_hour > hour then
+        leave_behind(2, hour, h1, h2, h3, h4)
+        h1, h2, h3, h4 = 0, 0, 0, 0
       end
-    else
-      new = new + 1
+      if new_quarter > quarter then
+        leave_behind(3, quarter, q1, q2, q3, q4)
+        q1, q2, q3, q4 = 0, 0, 0, 0
+        sweep(key, minute, hour, quarter)
+      end
+      minute, hour, quarter = new_minute, new_hour, new_quarter
     end
-    writes[#writes + 1] = name
-    writes[#writes + 1] = pack_msg(sum)
   end
-  if new > 0 and call('HLEN', key) + new > MAX_FIELDS then
-    prune(key)
+
+  for _ = 1, spans do
+    local group, a, b, c, d = unpack(products, at, at + 4)
+    local in_minute, in_hour, in_quarter = unpack(groups[group])
+    at = at + 5
+    t1, t2, t3, t4 = t1 + a, t2 + b, t3 + c, t4 + d
+    if in_minute == minute then
+      m1, m2, m3, m4 = m1 + a, m2 + b, m3 + c, m4 + d
+    elseif in_minute then
+      add_older(1, in_minute, a, b, c, d)
+    end
+    if in_hour == hour then
+      h1, h2, h3, h4 = h1 + a, h2 + b, h3 + c, h4 + d
+    elseif in_hour then
+      add_older(2, in_hour, a, b, c, d)
+    end
+    if in_quarter == quarter then
+      q1, q2, q3, q4 = q1 + a, q2 + b, q3 + c, q4 + d
+    elseif in_quarter then
+      add_older(3, in_quarter, a, b, c, d)
+    end
   end
-  call('HSET', key, unpack(writes))
-  active[#active + 1] = last_ms
-  active[#active + 1] = id
+
+  writes[2] = pack_struct(TOTAL, t1, t2, t3, t4, late_before + late, earliest_ms, latest_ms)
+  writes[4] = pack_struct(CURRENT, m1, m2, m3, m4, h1, h2, h3, h4, q1, q2, q3, q4)
+  written = 4
+  if #older > 0 then
+    write_older(key)
+  end
+  call('HSET', key, unpack(writes, 1, written))
+  if has_moved then
+    active[#active + 1] = minute * 60000
+    active[#active + 1] = id
+  end
   if state_length > 0 then
-    states[#states + 1] = prefix .. 'spike:' .. channel .. ':' .. id
+    states[#states + 1] = state_prefix .. id
     states[#states + 1] = take(state_length)
   end
 end
 
 for first = 1, #active, CHUNK do
-  call('ZADD', KEYS[3], 'GT', unpack(active, first, math.min(first + CHUNK - 1, #active)))
+  call('ZADD', KEYS[3], unpack(active, first, math.min(first + CHUNK - 1, #active)))
 end
 for first = 1, #states, CHUNK do
   call('MSET', unpack(states, first, math.min(first + CHUNK - 1, #states)))

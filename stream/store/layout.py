@@ -17,9 +17,7 @@ from typing import Literal
 
 import msgspec
 
-LAYOUT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""Version 1 knew no generations: it is generation 0."""
+LAYOUT_VERSION = 3
 
 MARK_FIELD = "moved"
 """Field of a generation's offsets that refuses every step. No ``topic:number`` is called so."""
@@ -80,7 +78,7 @@ class Layout:
         return f"{self._prefixes[self.shard(product_id)]}spike:{channel}:{product_id}"
 
     def active(self, shard: int) -> str:
-        """Sorted set of products by the time of their last event, ms."""
+        """Sorted set of products by the minute of their newest event, ms."""
         return f"{self._prefixes[shard]}active"
 
     def offsets(self, shard: int) -> str:
@@ -182,13 +180,13 @@ def read_written(raw: bytes) -> Written:
     Raises:
         UnknownLayout: another version wrote it.
 
-    >>> read_written(b'{"version": 1, "shards": 4}').layout("rp")
+    >>> read_written(b'{"version": 3, "shards": 4}').layout("rp")
     Layout(namespace='rp', shards=4, generation=0)
     """
     try:
         written = _decode_written(raw)
     except msgspec.MsgspecError as error:
         raise UnknownLayout(f"what is no layout ({error})") from None
-    if written.version not in READABLE_VERSIONS:
+    if written.version != LAYOUT_VERSION:
         raise UnknownLayout(f"layout version {written.version}")
     return written

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import chain
 from typing import TYPE_CHECKING
 
-from stream.core.buckets import MAX_FIELDS, is_expired
+from stream.core.buckets import RESOLUTIONS, field, is_expired
 from stream.store.contract import (
     NOTHING_APPLIED,
     Apply,
@@ -18,6 +17,7 @@ from stream.store.contract import (
     StoredStates,
 )
 from stream.store.layout import Layout
+from stream.store.values import slot_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -170,18 +170,22 @@ class MemoryStore:
         return None
 
     def _add(self, product: ProductApply, arrival_ms: int) -> None:
-        hash_ = self.products.setdefault(product.product_id, {})
-        new = {"total", *chain.from_iterable(fields for fields, _ in product.spans)} - hash_.keys()
-        if new and len(hash_) + len(new) > MAX_FIELDS:
-            for name in [name for name in hash_ if isinstance(name, int) and is_expired(name, arrival_ms)]:
-                del hash_[name]
         first, last = product.first_event_ms, product.last_event_ms
-        total = hash_.setdefault("total", [0, 0, 0, 0, 0, first, last])
+        hash_ = self.products.setdefault(product.product_id, {"total": [0, 0, 0, 0, 0, first, last]})
+        total = hash_["total"]
+        before, now = _current(total[6]), _current(max(total[6], last))
         total[4:] = [total[4] + product.late, min(total[5], first), max(total[6], last)]
+        for bucket in [bucket for bucket in before - now if bucket in hash_]:
+            counts = hash_.pop(bucket)
+            if not is_expired(bucket, arrival_ms):
+                _add_older(hash_, now, bucket, counts)
         for fields, counts in product.spans:
             _accumulate(total, counts)
-            for name in fields:
-                _accumulate(hash_.setdefault(name, [0, 0, 0, 0]), counts)
+            for bucket in fields:
+                if bucket in now:
+                    _accumulate(hash_.setdefault(bucket, [0, 0, 0, 0]), counts)
+                else:
+                    _add_older(hash_, now, bucket, counts)
 
     async def outbox(self, shard: int) -> list[OutboxEntry]:
         """See ``CounterStore``."""
@@ -194,6 +198,27 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Nothing to disconnect from."""
+
+
+def _current(last_event_ms: int) -> set[int]:
+    """The buckets that a product's newest event lies in."""
+    return {field(each, last_event_ms) for each in RESOLUTIONS}
+
+
+def _add_older(hash_: dict[Field, list[int]], current: set[int], bucket: int, counts: Sequence[int]) -> None:
+    """Adds to a bucket that is not current: it has its slot unless a later one has."""
+    name = slot_of(bucket).name
+    in_slot = [
+        other
+        for other in hash_
+        if isinstance(other, int) and other not in current and slot_of(other).name == name
+    ]
+    if any(other > bucket for other in in_slot):
+        return
+    for other in in_slot:
+        if other < bucket:
+            del hash_[other]
+    _accumulate(hash_.setdefault(bucket, [0, 0, 0, 0]), counts)
 
 
 def _accumulate(sums: list[int], counts: Sequence[int]) -> None:

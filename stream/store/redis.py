@@ -320,7 +320,14 @@ class RedisStore:
     def _script_arguments(self, layout: Layout, step: Apply) -> list[Any]:
         """Keys and arguments as ``apply.lua`` lists them."""
         shard = step.shard
-        states = [product.state or b"" for product in step.products]
+        groups: dict[tuple[int, ...], int] = {}
+        products: list[str | int] = []
+        states = []
+        for product_id, late, first_ms, last_ms, state, spans in step.products:
+            states.append(state or b"")
+            products += (product_id, late, first_ms, last_ms, len(states[-1]), len(spans))
+            for fields, counts in spans:
+                products += (groups.setdefault(fields, len(groups) + 1), *counts)
         body = _pack(
             (
                 step.last,
@@ -328,10 +335,8 @@ class RedisStore:
                 step.channel,
                 step.arrival_ms,
                 list(step.ledger.items()),
-                [
-                    (*product[:4], len(state), product.spans)
-                    for product, state in zip(step.products, states, strict=True)
-                ],
+                list(groups),
+                products,
                 [len(transition) for transition in step.transitions],
                 [
                     (layout.seen(shard, step.partition, segment), len(fingerprints))

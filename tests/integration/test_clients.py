@@ -17,16 +17,16 @@ from stream.errors import DependencyError, EventError, UsageError
 from stream.local import LocalServers
 from stream.redis_config import connect
 from stream.settings import load
-from stream.store.layout import Layout
+from stream.store.layout import LAYOUT_VERSION, Layout
+from stream.store.values import Total
 from stream.topics import ensure
-from tests.builders import alert
+from tests.builders import alert, product_hash
 
 if TYPE_CHECKING:
     from stream.settings import Settings
 
 NOW_MS = 1_700_000_000_000
 NOWHERE = "127.0.0.1:1"
-pack = msgspec.msgpack.encode
 
 
 @pytest.fixture
@@ -145,16 +145,11 @@ def counted(settings: Settings) -> Settings:
     layout = Layout(settings.namespace, 3)
     minute = RESOLUTIONS[0]
     with connect(settings) as redis:
-        redis.set(layout.layout_key, json.dumps({"version": 1, "shards": 3}))
+        redis.set(layout.layout_key, json.dumps({"version": LAYOUT_VERSION, "shards": 3}))
         for product, negative, positive in (("good", 1, 99), ("bad", 60, 40), ("новый", 1, 0)):
-            sums = [negative, 0, positive, (positive - negative) * 1_000]
-            redis.hset(
-                layout.product(product),
-                mapping={
-                    "total": pack([*sums, 2, NOW_MS - 60_000, NOW_MS]),
-                    str(field(minute, NOW_MS)): pack(sums),
-                },
-            )
+            sums = (negative, 0, positive, (positive - negative) * 1_000)
+            total = Total(sums, 2, NOW_MS - 60_000, NOW_MS)
+            redis.hset(layout.product(product), mapping=product_hash(total, {field(minute, NOW_MS): sums}))
             shard = layout.shard(product)
             redis.zadd(layout.active(shard), {product: NOW_MS})
             redis.hincrby(layout.ledger(shard), "reviews:counted", negative + positive)

@@ -22,9 +22,10 @@ from stream.core.buckets import RESOLUTIONS, field
 from stream.core.events import Alert, Quote
 from stream.redis_config import connect
 from stream.settings import dead_letter_topic
-from stream.store.layout import Layout
+from stream.store.layout import LAYOUT_VERSION, Layout
+from stream.store.values import Total
 from stream.topics import ensure
-from tests.builders import alert
+from tests.builders import alert, product_hash
 
 if TYPE_CHECKING:
     from stream.settings import Settings
@@ -168,14 +169,11 @@ def counted(settings: Settings) -> Settings:
     layout = Layout(settings.namespace, 1)
     now_ms = time.time_ns() // 1_000_000
     with connect(settings) as redis:
-        redis.set(layout.layout_key, '{"version": 1, "shards": 1}')
+        redis.set(layout.layout_key, f'{{"version": {LAYOUT_VERSION}, "shards": 1}}')
         for product, negative, positive in ((HOSTILE, 1, 0), ("B2", 30, 70), ("B3", 5, 195)):
-            sums = [negative, 0, positive, (positive - negative) * 1_000]
-            mapping = {"total": [*sums, 0, now_ms, now_ms], str(field(RESOLUTIONS[0], now_ms)): sums}
-            redis.hset(
-                layout.product(product),
-                mapping={name: msgspec.msgpack.encode(value) for name, value in mapping.items()},
-            )
+            sums = (negative, 0, positive, (positive - negative) * 1_000)
+            buckets = {field(RESOLUTIONS[0], now_ms): sums}
+            redis.hset(layout.product(product), mapping=product_hash(Total(sums, 0, now_ms, now_ms), buckets))
             redis.zadd(layout.active(0), {product: now_ms})
     return settings
 

@@ -11,9 +11,9 @@ import time
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
+from builders import read_product_hash
 
 from stream.core.buckets import RESOLUTIONS
 from stream.core.buckets import field as bucket_field
@@ -117,13 +117,11 @@ def stored(settings: Settings) -> tuple[dict[str, dict[int | str, int]], Counter
             for outcome, number in client.hgetall(layout.ledger(shard)).items():
                 ledger[outcome.decode()] += int(number)
             for product_id in client.zrange(layout.active(shard), 0, -1):
-                fields = client.hgetall(layout.product(product_id.decode()))
-                counts = {name: msgspec.msgpack.decode(value) for name, value in fields.items()}
+                total, buckets = read_product_hash(client.hgetall(layout.product(product_id.decode())))
+                counts = {"total": total.sums, **buckets}
                 assert all(each[0] == each[1] == 0 for each in counts.values())
                 assert all(each[3] == 800 * each[2] for each in counts.values())
-                products[product_id.decode()] = {
-                    "total" if name == b"total" else int(name): each[2] for name, each in counts.items()
-                }
+                products[product_id.decode()] = {name: each[2] for name, each in counts.items()}
     return products, ledger
 
 

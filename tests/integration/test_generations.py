@@ -12,7 +12,7 @@ from stream.errors import DependencyError
 from stream.redis_config import connect, connect_async
 from stream.store.contract import MOVED, Apply
 from stream.store.generations import Generations
-from stream.store.layout import MARK_FIELD, Layout, Mark, Pending, Written, encode
+from stream.store.layout import LAYOUT_VERSION, MARK_FIELD, Layout, Mark, Pending, Written, encode
 from stream.store.redis import RedisStore
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ async def test_a_redis_that_lost_everything_gets_back_the_layout_it_had(
     client.delete(f"{settings.namespace}:layout")
     assert await store.applied(["reviews:0"]) == {"reviews:0": (-1, -1, -1)}
     restored = msgspec.json.decode(client.get(f"{settings.namespace}:layout"))
-    assert restored == {"version": 2, "shards": 3, "generation": 2, "highest": 2}
+    assert restored == {"version": LAYOUT_VERSION, "shards": 3, "generation": 2, "highest": 2}
 
 
 async def test_the_outbox_of_the_live_generation_is_delivered_by_a_worker_with_nothing_else_to_do(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
-from builders import NOW_MS, event
+from builders import NOW_MS, event, older_buckets, read_product_hash
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
-from stream.core.buckets import DAY_MS, HOUR_MS, MAX_FIELDS, MINUTE_MS
+from stream.client import LiveCounters
+from stream.core.buckets import CODES, DAY_MS, HOUR_MS, MINUTE_MS, RESOLUTIONS, field, fields_for
 from stream.core.segments import SEGMENT_OFFSETS
 from stream.core.tally import tally
 from stream.errors import DependencyError, UsageError
@@ -23,6 +25,7 @@ from stream.store.contract import Apply, Move, ProductApply
 from stream.store.layout import Layout
 from stream.store.memory import MemoryStore
 from stream.store.redis import RedisStore
+from stream.store.values import unpack_total
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 LATE_MS = HOUR_MS
 RIGHT, WRONG = "correct horse", "wr0ng-secret"
+MOST_BUCKETS = sum(each.slots for each in RESOLUTIONS)
 PRODUCTS = ["kettle", "lamp", "灯", "a b:{c}", "x" * 256]
 
 
@@ -147,11 +151,11 @@ def read_back(client: redis.Redis, layout: Layout) -> dict[str, Any]:
         contents["seen"].append({})
         for key in client.keys(f"{layout.prefix(shard)}*"):
             if key.startswith(product_prefix):
-                hash_ = {
-                    name.decode(): msgspec.msgpack.decode(value)
-                    for name, value in client.hgetall(key).items()
+                total, buckets = read_product_hash(client.hgetall(key))
+                contents["products"][key.removeprefix(product_prefix).decode()] = {
+                    "total": [*total.sums, *total[1:]],
+                    **{bucket: list(sums) for bucket, sums in buckets.items()},
                 }
-                contents["products"][key.removeprefix(product_prefix).decode()] = hash_
                 known.add(key)
             elif key.startswith(spike_prefix):
                 channel, _, product_id = key.removeprefix(spike_prefix).decode().partition(":")
@@ -177,14 +181,21 @@ def read_back(client: redis.Redis, layout: Layout) -> dict[str, Any]:
     return contents
 
 
+def in_the_rings(hash_: dict[int | str, list[int]]) -> dict[int | str, list[int]]:
+    """Without buckets that no window reaches: when they go depends on the store."""
+    last_event_ms = hash_["total"][6]
+    live = {"total", *older_buckets(last_event_ms), *(field(each, last_event_ms) for each in RESOLUTIONS)}
+    return {name: sums for name, sums in hash_.items() if name in live}
+
+
 def contents_of(memory: MemoryStore) -> dict[str, Any]:
     return {
-        "products": {
-            product_id: {str(name): sums for name, sums in hash_.items()}
+        "products": {product_id: in_the_rings(hash_) for product_id, hash_ in memory.products.items()},
+        "states": memory.detector_states,
+        "active": {
+            product_id: hash_["total"][6] // MINUTE_MS * MINUTE_MS
             for product_id, hash_ in memory.products.items()
         },
-        "states": memory.detector_states,
-        "active": {product_id: hash_["total"][6] for product_id, hash_ in memory.products.items()},
         "offsets": memory.offsets,
         "missing": [
             {name: " ".join(f"{first}-{last}" for first, last in ranges) for name, ranges in missing.items()}
@@ -440,7 +451,7 @@ async def test_a_backlog_of_years_in_one_step_fits(store: RedisStore, settings: 
     with connect(settings) as client:
         hash_ = read_back(client, Layout(settings.namespace, 1))["products"]["kettle"]
     assert hash_["total"][2] == len(arrivals)
-    assert len(hash_) < MAX_FIELDS
+    assert len(hash_) <= 1 + MOST_BUCKETS
 
 
 async def test_a_products_hash_stays_a_listpack_for_ever(store: RedisStore, settings: Settings) -> None:
@@ -455,9 +466,75 @@ async def test_a_products_hash_stays_a_listpack_for_ever(store: RedisStore, sett
             assert await store.apply([step]) == [None]
             base, now_ms = base + 121, minutes[-1] + (round_ % 4) * 5 * HOUR_MS
             assert client.object("encoding", key) == b"listpack"
-            assert client.hlen(key) <= MAX_FIELDS
-        total = msgspec.msgpack.decode(client.hget(key, "total"))
-    assert total[2] == 60 * 121
+            assert client.hlen(key) <= 2 + MOST_BUCKETS
+        total = unpack_total(client.hget(key, "total"))
+    assert total.sums[2] == 60 * 121
+
+
+async def test_counts_beyond_two_bytes_are_kept_when_their_bucket_is_left_behind(
+    store: RedisStore, settings: Settings
+) -> None:
+    many = ProductApply("kettle", 0, NOW_MS, NOW_MS, None, [(fields_for(NOW_MS, NOW_MS), [70_000, 0, 1, -7])])
+    step = step_of([], last=0)._replace(products=[many], arrival_ms=NOW_MS)
+    assert await store.apply([step]) == [None]
+    later_ms = NOW_MS + 7 * HOUR_MS
+    assert await store.apply([step_of([event(arrival_ms=later_ms, event_ms=later_ms)], base=0, last=1)])
+    with connect(settings) as client:
+        buckets = read_back(client, Layout(settings.namespace, 1))["products"]["kettle"]
+    assert buckets[field(RESOLUTIONS[2], NOW_MS)] == [70_000, 0, 1, -7]
+
+
+@pytest.mark.parametrize("make", ["redis", "memory"])
+async def test_a_partition_that_lags_a_day_takes_no_bucket_from_one_that_does_not(
+    settings: Settings, make: str
+) -> None:
+    """Both channels of a product share its hash, and yesterday's minutes share today's slots."""
+    store: CounterStore = redis_store(settings) if make == "redis" else MemoryStore()
+    await store.open()
+    minutes = [NOW_MS + n * MINUTE_MS for n in range(60)]
+    yesterday = [each - 24 * 66 * MINUTE_MS for each in minutes]
+    on_time = step_of([event(arrival_ms=at, event_ms=at) for at in minutes])
+    lagging = step_of([event(arrival_ms=at, event_ms=at) for at in yesterday], partition="chats:0")
+    assert await store.apply([on_time, lagging]) == [None, None]
+    if isinstance(store, MemoryStore):
+        buckets = contents_of(store)["products"]["kettle"]
+    else:
+        with connect(settings) as client:
+            buckets = read_back(client, Layout(settings.namespace, 1))["products"]["kettle"]
+    of_minutes = {name: sums for name, sums in buckets.items() if name != "total" and name % CODES == 0}
+    assert of_minutes == {field(RESOLUTIONS[0], at): [0, 0, 1, 800] for at in minutes}
+    assert buckets["total"][2] == 120
+    await store.close()
+
+
+async def test_an_event_from_the_far_future_hides_none_that_follow(
+    store: RedisStore, settings: Settings
+) -> None:
+    """Producers may set the record's own timestamp, so its arrival is no proof."""
+    far_ms = NOW_MS + 400 * DAY_MS
+    assert await store.apply([step_of([event(arrival_ms=NOW_MS, event_ms=NOW_MS)], last=0)]) == [None]
+    assert await store.apply([step_of([event(arrival_ms=far_ms, event_ms=far_ms)], base=0, last=1)]) == [None]
+    today = [NOW_MS + n * MINUTE_MS for n in (1, 2, 3)]
+    steps = [
+        step_of([event(arrival_ms=at, event_ms=at)], base=1 + n, last=2 + n) for n, at in enumerate(today)
+    ]
+    assert await store.apply(steps) == [None] * 3
+    with LiveCounters(settings, now_ms=lambda: today[-1]) as counters:
+        windows = counters.windows("kettle")
+        assert [each.events for each in windows] == [3, 3, 3, 3, 5]
+        assert [each.product_id for each in counters.leaders("5m")] == ["kettle"]
+
+
+async def test_a_product_of_few_events_keeps_few_buckets(store: RedisStore, settings: Settings) -> None:
+    """An event every half an hour for a month: each has a minute of its own."""
+    for n in range(30 * 48):
+        at = NOW_MS + n * 30 * MINUTE_MS
+        step = step_of([event(arrival_ms=at, event_ms=at)], base=n - 1, last=n)
+        assert await store.apply([step]) == [None]
+    with connect(settings) as client:
+        held = client.hlen(Layout(settings.namespace, 1).product("kettle"))
+    live = 2 + 2 + 25 + 29
+    assert live - 3 <= held <= live + 24
 
 
 async def test_no_state_leaves_the_stored_one(store: RedisStore) -> None:
@@ -505,9 +582,9 @@ async def test_a_worker_set_to_other_shards_goes_by_what_redis_holds_and_says_so
 
 async def test_a_layout_of_another_version_is_refused(settings: Settings) -> None:
     with connect(settings) as client:
-        client.set(f"{settings.namespace}:layout", '{"version":3,"shards":1}')
+        client.set(f"{settings.namespace}:layout", '{"version":2,"shards":1}')
     store = redis_store(settings)
-    with pytest.raises(UsageError, match="holds layout version 3"):
+    with pytest.raises(UsageError, match="holds layout version 2"):
         await store.open()
     await store.close()
 
@@ -648,3 +725,20 @@ async def test_what_is_stored_in_another_shape_is_our_error(own: redis.Redis, ow
     own.set(Layout("rp", 1).product("kettle"), "no hash")
     with pytest.raises(ResponseError, match="WRONGTYPE"):
         await own_store.apply([step_of([event()])])
+
+
+# The documentation.
+
+
+async def test_the_documented_way_to_read_an_hour_reads_it(store: RedisStore, settings: Settings) -> None:
+    page = (Path(__file__).parents[2] / "docs/redis-layout.md").read_text("utf-8")
+    documented: dict[str, Any] = {}
+    exec(page.partition("```python\n")[2].partition("```")[0], documented)  # noqa: S102 - our own page
+    now_ms = int(time.time() * 1000)
+    ages_min = [0, 0, 1, 5, 59, 62, 130]
+    events = [event(event_ms=now_ms - age * MINUTE_MS, arrival_ms=now_ms) for age in ages_min]
+    await store.apply([step_of(events[3:], last=0), step_of(events[:3], base=0, last=1)])
+    with connect(settings) as client, LiveCounters(settings, now_ms=lambda: now_ms) as counters:
+        read = documented["last_hour"](client, Layout(settings.namespace, 1).product("kettle"))
+        known = counters.get("kettle", "1h")
+    assert read == [0, 0, known.events, known.events * 800] == [0, 0, 5, 4000]

@@ -8,15 +8,16 @@ from stream.core.buckets import (
     CODES,
     DAY_MS,
     HOUR_MS,
-    MAX_FIELDS,
     MINUTE_MS,
     RESOLUTIONS,
     WINDOWS,
+    Resolution,
     field,
     fields_for,
     is_expired,
     window_fields,
 )
+from stream.store.values import slot_of
 
 NOW_MS = 1_700_000_000_000
 SKEW_MS = 5 * MINUTE_MS
@@ -87,17 +88,20 @@ def test_every_bucket_of_a_window_is_still_retained(window: str, now_ms: int) ->
     assert not any(is_expired(each, now_ms) for each in fields)
 
 
-@given(TIMES)
-def test_what_is_retained_fits_beside_the_total(now_ms: int) -> None:
-    now_ms += 8 * DAY_MS
-    retained = {
-        each
-        for resolution in RESOLUTIONS
-        for event_ms in range(now_ms - 8 * DAY_MS, now_ms + SKEW_MS + 1, resolution.width_ms)
-        for each in (field(resolution, event_ms),)
-        if not is_expired(each, now_ms)
-    } | {field(each, now_ms + SKEW_MS) for each in RESOLUTIONS}
-    assert len(retained) + 1 <= MAX_FIELDS - 1
+@given(TIMES, st.sampled_from(RESOLUTIONS))
+def test_each_retained_bucket_has_a_slot_of_its_own(now_ms: int, resolution: Resolution) -> None:
+    times = range(now_ms - resolution.keep_ms - DAY_MS, now_ms + SKEW_MS, resolution.width_ms)
+    buckets = {field(resolution, event_ms) for event_ms in (*times, now_ms + SKEW_MS)}
+    retained = [each for each in buckets if not is_expired(each, now_ms)]
+    assert len({slot_of(each).name for each in retained}) == len(retained) <= resolution.slots
+
+
+@given(st.sampled_from(RESOLUTIONS), TIMES, st.integers(0, 8 * 365 * DAY_MS))
+def test_a_slot_and_its_lap_tell_the_buckets_of_eight_years_apart(
+    resolution: Resolution, event_ms: int, later_ms: int
+) -> None:
+    one, other = field(resolution, event_ms), field(resolution, event_ms + later_ms)
+    assert (slot_of(one) == slot_of(other)) is (one == other)
 
 
 def test_an_unknown_window_is_refused() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
+from builders import product_hash
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,13 +14,13 @@ from stream.client import counts
 from stream.client.counts import PRODUCTS_A_TRIP, LiveLayout, ProductCounts, leading, wilson_lower
 from stream.core.buckets import RESOLUTIONS, field
 from stream.errors import DependencyError, UsageError
-from stream.store.layout import Layout
+from stream.store.layout import LAYOUT_VERSION, Layout
+from stream.store.values import Total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 NOW_MS = 1_700_000_000_000
-pack = msgspec.msgpack.encode
 
 
 class FakeRedis:
@@ -28,7 +28,9 @@ class FakeRedis:
 
     def __init__(self, *, shards: int = 1) -> None:
         self.layout = Layout("rp", shards)
-        self.strings: dict[str, bytes] = {"rp:layout": json.dumps({"version": 1, "shards": shards}).encode()}
+        self.strings: dict[str, bytes] = {
+            "rp:layout": json.dumps({"version": LAYOUT_VERSION, "shards": shards}).encode()
+        }
         self.hashes: dict[str, dict[str, bytes]] = {}
         self.active: dict[str, dict[bytes, int]] = {}
         self.trips = 0
@@ -36,9 +38,9 @@ class FakeRedis:
     def add(
         self, product_id: str, total: list[int], last_ms: int, buckets: dict[int, list[int]] | None = None
     ) -> None:
-        fields = {str(name): pack(sums) for name, sums in (buckets or {}).items()}
-        key = self.layout.product(product_id)
-        self.hashes[key] = {"total": pack([*total, 1, last_ms - 1000, last_ms]), **fields}
+        negative, neutral, positive, sentiment = total
+        all_time = Total((negative, neutral, positive, sentiment), 1, last_ms - 1000, last_ms)
+        self.hashes[self.layout.product(product_id)] = product_hash(all_time, buckets or {})
         active = self.layout.active(self.layout.shard(product_id))
         self.active.setdefault(active, {})[product_id.encode()] = last_ms
 
@@ -181,7 +183,7 @@ def test_before_the_first_worker_everything_is_empty_and_then_it_is_not() -> Non
 def switch(redis: FakeRedis, *, shards: int, generation: int) -> None:
     """What `rebuild` and `reshard` do; the old generation's keys go."""
     redis.layout = Layout("rp", shards, generation)
-    written = {"version": 2, "shards": shards, "generation": generation}
+    written = {"version": LAYOUT_VERSION, "shards": shards, "generation": generation}
     redis.strings["rp:layout"] = json.dumps(written).encode()
     redis.hashes.clear()
     redis.active.clear()
@@ -216,8 +218,8 @@ def test_a_switch_in_the_middle_of_a_question_begins_it_anew() -> None:
 
 def test_a_layout_of_a_newer_version_is_refused_by_name() -> None:
     redis = FakeRedis()
-    redis.strings["rp:layout"] = b'{"version": 3, "shards": 1}'
-    with pytest.raises(DependencyError, match="layout version 3"):
+    redis.strings["rp:layout"] = b'{"version": 4, "shards": 1}'
+    with pytest.raises(DependencyError, match="layout version 4"):
         redis.ask(LiveLayout("rp").asked(totals_of("p")))
 
 

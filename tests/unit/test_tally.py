@@ -7,7 +7,7 @@ from builders import NOW_MS, event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.buckets import DAY_MS, HOUR_MS, MAX_FIELDS, MINUTE_MS, RESOLUTIONS, field, is_expired
+from stream.core.buckets import DAY_MS, HOUR_MS, MINUTE_MS, RESOLUTIONS, field, is_expired
 from stream.core.tally import ProductTally, tally
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def test_retention_is_judged_by_the_batchs_latest_arrival() -> None:
     assert total_of(product)[0] == len(events)
     buckets = buckets_of(product)
     assert not any(is_expired(each, arrivals[-1]) for each in buckets)
-    assert len(buckets) < MAX_FIELDS
+    assert len(buckets) <= sum(each.slots for each in RESOLUTIONS)
 
 
 @given(EVENTS)

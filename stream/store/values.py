@@ -1,0 +1,102 @@
+"""What a product's hash in Redis holds.
+
+Rules:
+- ``total`` and ``current`` are read and written by every step. They are the first fields, so that Redis,
+  which walks a listpack from its start, finds them at once however long the product's history is.
+- ``current`` holds the bucket of each resolution that the product's newest event lies in. When a later event
+  leaves one behind, it goes to its *slot*: a field whose name is the bucket's number modulo the number of
+  slots. So the slots of a resolution are a ring, and nothing must be looked for or thrown away to make room.
+- A slot says which *lap* of the ring it was written in. One of another lap is another bucket, of which a late
+  event changes nothing: the later bucket keeps the slot.
+- Everything is little-endian. No value is longer than 64 bytes, up to which Redis keeps a hash as a listpack.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from stream.core.buckets import CODES, RESOLUTIONS, field
+
+TOTAL = b"total"
+CURRENT = b"current"
+SLOTS_APART = 100
+"""Between the first slots of two resolutions."""
+LAPS = 65_536
+"""A lap of the minutes' ring is 66 minutes, so the count of laps comes around after eight years."""
+
+Sums = tuple[int, int, int, int]
+"""Negative, neutral, positive, and the sum of sentiment in thousandths."""
+
+_TOTAL = struct.Struct("<7d")
+_CURRENT = struct.Struct("<3Id3Id3Id")
+"""Counts of a bucket end at four billion: six hours of 199,000 events a second of one product."""
+_SMALL = struct.Struct("<H3Hi")
+_LARGE = struct.Struct("<H3Id")
+
+
+class Total(NamedTuple):
+    """All-time figures of a product."""
+
+    sums: Sums
+    late: int
+    first_event_ms: int
+    last_event_ms: int
+
+
+class Slot(NamedTuple):
+    """Where a bucket lies once it is not current any more."""
+
+    name: int
+    lap: int
+
+
+def unpack_total(packed: bytes) -> Total:
+    """The field ``total``.
+
+    >>> unpack_total(struct.pack("<7d", 3, 1, 6, 2_500, 1, 0, 60_000))
+    Total(sums=(3, 1, 6, 2500), late=1, first_event_ms=0, last_event_ms=60000)
+    """
+    negative, neutral, positive, sentiment, late, first_ms, last_ms = map(int, _TOTAL.unpack(packed))
+    return Total((negative, neutral, positive, sentiment), late, first_ms, last_ms)
+
+
+def unpack_current(packed: bytes, last_event_ms: int) -> dict[int, Sums]:
+    """The field ``current``: sums by bucket. A bucket may be empty.
+
+    Args:
+        packed: the value.
+        last_event_ms: from ``total``; says which buckets they are.
+
+    >>> unpack_current(struct.pack("<3Id3Id3Id", 1, 0, 0, -900, 2, 0, 0, -800, 2, 0, 1, 0), 60_000)
+    {4: (1, 0, 0, -900), 1: (2, 0, 0, -800), 2: (2, 0, 1, 0)}
+    """
+    numbers = _CURRENT.unpack(packed)
+    return {
+        field(each, last_event_ms): (*numbers[4 * n : 4 * n + 3], int(numbers[4 * n + 3]))
+        for n, each in enumerate(RESOLUTIONS)
+    }
+
+
+def slot_of(bucket: int) -> Slot:
+    """Where a bucket lies once it is not current any more.
+
+    >>> slot_of(field(RESOLUTIONS[0], 0)), slot_of(field(RESOLUTIONS[1], 27 * 3_600_000))
+    (Slot(name=0, lap=0), Slot(name=101, lap=1))
+    """
+    index, code = divmod(bucket, CODES)
+    lap, slot = divmod(index, RESOLUTIONS[code].slots)
+    return Slot(code * SLOTS_APART + slot, lap % LAPS)
+
+
+def unpack_slot(packed: bytes | None, lap: int) -> Sums | None:
+    """A slot's sums, or None when it is empty or holds a bucket of another lap.
+
+    >>> unpack_slot(struct.pack("<H3Hi", 7, 1, 0, 2, 800), lap=7), unpack_slot(bytes(12), lap=7)
+    ((1, 0, 2, 800), None)
+    """
+    if packed is None:
+        return None
+    shape = _SMALL if len(packed) == _SMALL.size else _LARGE
+    of_lap, negative, neutral, positive, sentiment = shape.unpack(packed)
+    return (negative, neutral, positive, int(sentiment)) if of_lap == lap else None

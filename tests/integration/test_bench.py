@@ -1,0 +1,49 @@
+"""The benches run and report what they say they report; how fast is no test's business."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream.bench import redis as bench_redis
+from stream.bench.live_stream import Stream
+from stream.bench.redis import ONE_HASH, OURS, REFERENCE, WINDOW_WAY, ours_with
+
+
+@pytest.fixture(scope="module")
+def report() -> bench_redis.Report:
+    return bench_redis.run(events=1500, products=200, rounds=1, days=2, events_per_s=1.0, exponent=1.0)
+
+
+def test_every_way_and_window_is_measured(report: bench_redis.Report) -> None:
+    windows = [ours_with(size) for size in (256, 1024, 16_384)]
+    assert set(report.costs) == {OURS, REFERENCE, ONE_HASH, WINDOW_WAY, *windows}
+    assert set(report.memory) == {OURS, REFERENCE, ONE_HASH, WINDOW_WAY}
+    assert all(cost.redis_us_per_event > 0 for cost in report.costs.values())
+    assert report.costs[REFERENCE].times_cheaper == 1.0
+    assert report.active_products == report.products == 200
+
+
+def test_ours_takes_one_round_trip_a_batch_once_it_knows_the_products(report: bench_redis.Report) -> None:
+    assert [report.costs[ours_with(size)].round_trips_per_batch for size in (256, 1024)] == [1.0, 1.0]
+
+
+def test_the_plain_ways_send_what_they_say(report: bench_redis.Report) -> None:
+    assert report.costs[REFERENCE].commands_sent_per_event == 8.0
+    assert report.costs[ONE_HASH].commands_sent_per_event == 8.0
+    assert report.costs[WINDOW_WAY].commands_sent_per_event == 3.0
+
+
+def test_a_stream_is_the_same_for_all_who_read_it() -> None:
+    shape = {"products": 50, "exponent": 1.0, "events_per_s": 2.0, "days": 2}
+    one, other = Stream(**shape), Stream(**shape)
+    assert list(one.history()) == list(other.history())
+    assert one.take(100) == other.take(100)
+    assert one.take(100) == other.take(100)
+
+
+def test_a_stream_goes_forward_in_time_from_its_history_on() -> None:
+    stream = Stream(products=50, exponent=1.0, events_per_s=2.0, days=2)
+    pieces = [piece for day in stream.history() for piece in day]
+    times = [at for piece in (*pieces, stream.take(100), stream.take(100)) for at in piece.at_ms]
+    assert times == sorted(times)
+    assert times[-1] - times[-200] == 199 * 500
