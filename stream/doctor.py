@@ -26,6 +26,7 @@ from stream.redis_errors import REDIS_ERRORS, told
 from stream.redis_trip import exchange
 from stream.redis_url import is_cluster, shown_url
 from stream.status import STALE_S, WorkerStatus
+from stream.store.contract import plain_partition
 from stream.store.layout import Layout, UnknownLayout, read_written
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ SHARDS_A_MASTER = 4
 """So many spread tolerably: a shard's slot is a matter of chance."""
 UNEVEN_FROM = 1.75
 """Times the mean, for the master that has most."""
+
+RANGES_SHOWN = 5
+"""Of each partition, the latest."""
 
 MEMORY_WARN_SHARE = 0.9
 DISK_WARN_BYTES = 1 << 30
@@ -152,6 +156,7 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
             nodes = redis_nodes.nodes(client)
             workers = reporting_workers(client, settings)
             layout = stored_layout(client, settings)
+            lists = missing_records(client, layout)
             shards = redis_nodes.shards_by_primary(client, layout) if is_cluster(settings.redis) else None
     except REDIS_ERRORS as error:
         yield Finding("redis", "fail", told(error, settings.redis), REDIS_REMEDY)
@@ -169,6 +174,7 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
     yield _worst([_of(node, judge_eviction(node.facts)) for node in answering])
     if shards is not None:
         yield judge_spread(shards)
+    yield judge_missing(lists)
     if workers:
         yield Finding("workers", "ok", f"{len(workers)} at work: {', '.join(workers)}")
     else:
@@ -192,6 +198,20 @@ def stored_layout(client: Client, settings: Settings) -> Layout:
     wanted = Layout(settings.namespace, settings.shards)
     (raw,) = exchange(client, [("GET", wanted.layout_key)])
     return wanted if raw is None else read_written(raw).layout(settings.namespace)
+
+
+def missing_records(client: Client, layout: Layout) -> dict[str, set[str]]:
+    """Ranges of offsets that were deleted before they were counted, ``100-149``, by partition.
+
+    Raises:
+        RedisError: Redis does not answer.
+    """
+    ranges: dict[str, set[str]] = {}
+    by_shard = exchange(client, [("HGETALL", layout.missing(shard)) for shard in range(layout.shards)])
+    for listed in by_shard:
+        for name, packed in listed.items():
+            ranges.setdefault(plain_partition(name.decode()), set()).update(packed.decode().split())
+    return ranges
 
 
 def reporting_workers(client: Client, settings: Settings) -> list[str]:
@@ -242,6 +262,23 @@ def judge_topology(where: str, nodes: list[redis_nodes.Node]) -> Finding:
         detail = f"{shown}; without {' or '.join(alone)} nothing is counted"
         return Finding(name, "warn", detail, "give every master a replica")
     return Finding(name, "ok", shown)
+
+
+def judge_missing(ranges: dict[str, set[str]]) -> Finding:
+    """Whether records were deleted before they were counted. ``ranges``: see ``missing_records``."""
+    name = "missing records"
+    if not ranges:
+        return Finding(name, "ok", "none: everything was counted before Kafka's retention came to it")
+    shown = "; ".join(
+        f"{partition} {', '.join(sorted(each, key=lambda text: int(text.partition('-')[0]))[-RANGES_SHOWN:])}"
+        for partition, each in sorted(ranges.items())
+    )
+    return Finding(
+        name,
+        "warn",
+        f"Kafka deleted these offsets before they were counted: {shown}",
+        "keep records longer (REVIEWPULSE_RETENTION_H, and the topic's retention.ms), or add workers",
+    )
 
 
 def judge_spread(shards: Counter[str]) -> Finding:

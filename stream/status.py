@@ -42,6 +42,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     duplicate: int = 0
     late: int
     rewinds: int
+    missing: int = 0
+    """Offsets that it found deleted before they were counted."""
     events_per_s: float
     latency_p50_ms: float | None
     """From Kafka's timestamp to visible in Redis; None before the first event."""
@@ -56,6 +58,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         *,
         partitions: list[str],
         events_per_s: float,
+        missing: int = 0,
     ) -> WorkerStatus:
         """The status that ``progress`` amounts to."""
         p50, p99 = (
@@ -75,6 +78,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
             duplicate=progress.duplicate,
             late=progress.late,
             rewinds=progress.rewinds,
+            missing=missing,
             events_per_s=events_per_s,
             latency_p50_ms=p50,
             latency_p99_ms=p99,

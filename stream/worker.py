@@ -333,6 +333,7 @@ class Worker:
                 progress,
                 partitions=sorted(self._lanes.owned()),
                 events_per_s=(total - before) / (now - before_at),
+                missing=self._lanes.missing,
             )
             try:
                 await self._board.post(status)
@@ -349,6 +350,7 @@ class Worker:
                     skipped=progress.skipped,
                     duplicate=progress.duplicate,
                     rewinds=progress.rewinds,
+                    missing=status.missing,
                     events_per_s=round(status.events_per_s),
                     latency_p99_ms=status.latency_p99_ms,
                 )

@@ -124,6 +124,8 @@ class ChannelTotals(msgspec.Struct, frozen=True, kw_only=True):
     """Sent again after they were counted."""
     late: int = 0
     """Those of ``counted`` that came late."""
+    missing: int = 0
+    """Offsets that Kafka's retention deleted before they were counted. Not among those that ended."""
 
     @property
     def ended(self) -> int:

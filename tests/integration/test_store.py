@@ -17,6 +17,7 @@ from stream.client import LiveCounters
 from stream.core.buckets import CODES, DAY_MS, HOUR_MS, MINUTE_MS, RESOLUTIONS, field, fields_for
 from stream.core.segments import SEGMENT_OFFSETS
 from stream.core.tally import tally
+from stream.doctor import missing_records, redis_findings
 from stream.errors import DependencyError, UsageError
 from stream.local import LocalServers
 from stream.redis_config import connect, connect_async
@@ -364,6 +365,20 @@ async def test_a_long_list_of_missing_ranges_loses_its_oldest(settings: Settings
         assert listed == [f"{n * 10}-{n * 10 + 9}" for n in range(600 - len(listed), 600)]
         assert len(listed) == 400
         assert client.hget(layout.ledger(0), "reviews:missing") == b"6000"
+    await store.close()
+
+
+async def test_missing_records_are_in_the_totals_and_the_doctors_report(settings: Settings) -> None:
+    store = redis_store(settings, shards=3)
+    await store.open()
+    moves = [Move(shard, "reviews:1@A", -1, 8, missing="reviews") for shard in range(3)]
+    assert await store.move(moves) == [True] * 3
+    assert await store.move(moves) == [False] * 3
+    with connect(settings) as client:
+        assert missing_records(client, Layout(settings.namespace, 3)) == {"reviews:1": {"0-8"}}
+    with LiveCounters(settings) as counters:
+        assert counters.totals()["reviews"].missing == 9
+    assert [each for each in redis_findings(settings) if "reviews:1 0-8" in each.detail]
     await store.close()
 
 

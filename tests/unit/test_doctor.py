@@ -15,6 +15,7 @@ from stream.doctor import (
     Room,
     judge_disk,
     judge_eviction,
+    judge_missing,
     judge_persistence,
     judge_redis_version,
     judge_spread,
@@ -54,6 +55,16 @@ def test_redis_is_judged_by_what_it_may_lose(judge: Any, facts: dict[str, Any], 
     finding = judge(HEALTHY | facts)
     assert finding.state == state
     assert bool(finding.remedy) is (state != "ok")
+
+
+def test_records_that_were_deleted_before_they_were_counted_are_named() -> None:
+    assert judge_missing({}).state == "ok"
+    found = judge_missing({"reviews:1": {"1000-1049", "7-8"}, "chats:0": {"0-4"}})
+    assert (found.state, found.detail) == (
+        "warn",
+        "Kafka deleted these offsets before they were counted: chats:0 0-4; reviews:1 7-8, 1000-1049",
+    )
+    assert found.remedy
 
 
 def test_a_redis_too_old_fails() -> None:
