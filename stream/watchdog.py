@@ -88,10 +88,10 @@ class Watchdog:
         while True:
             if self._limits.loop_s:
                 faulthandler.dump_traceback_later(self._limits.loop_s * LOCKED_LIMITS, exit=True)
-            time.sleep(LOOK_S)
             self.report = self._watch.look(time.monotonic(), self._beats, self._seen, self._stopping)
             if self.report.stuck:
-                self._end(self.report.stuck)
+                return self._end(self.report.stuck)
+            time.sleep(LOOK_S)
 
     def _end(self, stuck: Stuck) -> None:
         faulthandler.cancel_dump_traceback_later()

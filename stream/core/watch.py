@@ -272,5 +272,5 @@ def _assigned(seen: Seen) -> str:
     if seen.rebalancing:
         return "the group rebalances"
     if not seen.applied:
-        return "no partition is assigned: the group has as many workers as partitions, or more"
+        return "no partition is assigned: other workers have them all"
     return f"{len(seen.applied)} partition{'' if len(seen.applied) == 1 else 's'} assigned"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from stream.client import LiveCounters
+from stream.local import LocalServers
 from stream.settings import load
 from stream.topics import ensure
 
@@ -49,6 +51,24 @@ class WorkerProcess:
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(STOP_S)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def own_servers(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[LocalServers]:
+    """Servers that a test may kill; Redis keeps an append-only file."""
+    with LocalServers(data_dir=tmp_path / "servers") as servers:
+        monkeypatch.setenv("REVIEWPULSE_KAFKA", servers.kafka)
+        monkeypatch.setenv("REVIEWPULSE_REDIS", servers.redis)
+        ensure(load())
+        yield servers
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import base64
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,7 +19,7 @@ from stream.client import EventProducer, LiveCounters
 from stream.local import LocalServers
 from stream.settings import SHIPPED_BUNDLE, load
 from stream.topics import ensure
-from tests.integration.conftest import WorkerProcess
+from tests.integration.conftest import WorkerProcess, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,24 +43,6 @@ def totals_by_product() -> dict[str, int]:
 
 def expected_totals(number: int) -> dict[str, int]:
     return {f"p{n}": len(range(n, number, 7)) for n in range(7)}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def own_servers(
-    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[LocalServers]:
-    """Servers that a test may kill; Redis keeps an append-only file."""
-    with LocalServers(data_dir=tmp_path / "servers") as servers:
-        monkeypatch.setenv("REVIEWPULSE_KAFKA", servers.kafka)
-        monkeypatch.setenv("REVIEWPULSE_REDIS", servers.redis)
-        ensure(load())
-        yield servers
 
 
 @pytest.fixture

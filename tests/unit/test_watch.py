@@ -257,7 +257,7 @@ def test_a_worker_without_partitions_is_well_and_ready() -> None:
         "assigned",
         True,
         1001.0,
-        "no partition is assigned: the group has as many workers as partitions, or more",
+        "no partition is assigned: other workers have them all",
     )
 
 
