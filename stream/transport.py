@@ -39,7 +39,9 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
 from stream.backoff import retry
+from stream.errors import DependencyError
 from stream.runs import Cursor, Run
+from stream.tasks import end
 from stream.topic_ids import TopicFacts, ask_topics
 
 if TYPE_CHECKING:
@@ -62,6 +64,8 @@ Kafka answers at once when records come, so it is only how often an idle worker 
 when half of it is over, so there it is latency, too: Faust's own 1,500 would be 400 ms of it."""
 PROBE_MS = 3000
 """How long a record that should be there is waited for."""
+SEEK_PATIENCE_S = 20.0
+"""How long Faust waits for a seek. It would give up after 90 s, and half a minute is a failover of Redis."""
 LOOK_S = 1.0
 """How long an answer to "which logs are the topics?" holds."""
 LOOK_SHARE = 100
@@ -338,6 +342,7 @@ class Consumer(driver.Consumer):
         super().__init__(*args, **kwargs)
         self._sink: OffsetSink = self.transport.sink
         self._seeking = asyncio.Lock()
+        self._seeks: set[asyncio.Task[Mapping[TP, int]]] = set()
         self._read_offset = _NoReadOffsets()
 
     def _new_consumer_thread(self) -> ConsumerThread:
@@ -388,9 +393,30 @@ class Consumer(driver.Consumer):
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Called by Faust after every assignment: seeks to what the sink holds, waiting for it if need be.
 
-        A failover that meets a rebalance must not end the worker: Faust takes an error here for a crash.
+        A failover that meets a rebalance must not end the worker: Faust takes an error here for a crash. Nor
+        may it wait for long: after its request timeout Faust gives up, and answers no rebalance ever after.
         """
-        return await retry(lambda: self._seek_to_sink(self.assignment()), "find where to read from")
+        seek = asyncio.create_task(
+            retry(lambda: self._seek_to_sink(self.assignment()), "find where to read from"), name="seek"
+        )
+        self._seeks.add(seek)
+        seek.add_done_callback(self._seeks.discard)
+        done, _ = await asyncio.wait({seek}, timeout=SEEK_PATIENCE_S)
+        if done:
+            return seek.result()
+        self.pause_partitions(self.assignment())
+        self.add_future(self._resume_after(seek))
+        return {}
+
+    async def _resume_after(self, seek: asyncio.Task[Mapping[TP, int]]) -> None:
+        """Has the partitions read when a seek that took long is done."""
+        await seek
+        self.resume_partitions(self.assignment())
+
+    async def on_stop(self) -> None:
+        """Gives up the seeks that wait for the sink."""
+        await end(self._seeks)
+        await super().on_stop()
 
     async def rewind(self, tps: set[TP]) -> None:
         """Reads ``tps`` again from what the sink holds, where they are still ours."""
@@ -400,7 +426,12 @@ class Consumer(driver.Consumer):
         async with self._seeking:
             if not tps:
                 return {}
-            positions = await self._sink.positions(tps, self._thread)
+            try:
+                positions = await self._sink.positions(tps, self._thread)
+            except KafkaError as error:
+                raise DependencyError(f"Kafka: {error!r}") from error
+            assigned = self.assignment()  # it may have taken a while
+            positions = {tp: position for tp, position in positions.items() if tp in assigned}
             # Opened before the seek: no run of the new epoch can arrive before the sink knows of it.
             await self._thread.seek_all(positions, self._sink.open(positions))
             return {tp: position.offset for tp, position in positions.items()}

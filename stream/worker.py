@@ -311,10 +311,7 @@ class Worker:
             raise DependencyError(f"Kafka has no topic {', '.join(missing)}: run `reviewpulse topics`.")
 
     async def _rewind(self, tps: set[Any]) -> None:
-        try:
-            await self.app.consumer.rewind(tps)
-        except KafkaError as error:
-            raise DependencyError(f"Kafka at {self._settings.kafka}: {error!r}") from error
+        await self.app.consumer.rewind(tps)
 
     async def _report(self) -> None:
         """Tells the status board every second, and the log now and then."""
