@@ -11,10 +11,9 @@ import pytest
 from redis.crc import key_slot
 
 from stream.client import LiveCounters
-from stream.doctor import redis_findings
+from stream.doctor import Finding, redis_findings
 from stream.errors import DependencyError
 from stream.redis_config import connect
-from stream.redis_nodes import nodes
 from stream.settings import load
 from stream.store.layout import Layout
 from tests.integration.cluster import LocalCluster
@@ -205,17 +204,16 @@ def test_slots_that_move_under_load_are_counted_exactly(
     count_under_load(settings, start_worker, 5, trouble)
 
 
-def listed(settings: Settings) -> list[int]:
-    """Ports of the nodes that a client learns of."""
-    with connect(settings) as client:
-        return [int(node.name.rpartition(":")[2]) for node in nodes(client)]
+def examined(settings: Settings) -> dict[str, Finding]:
+    """The doctor's findings about Redis, by name."""
+    return {each.name: each for each in redis_findings(settings)}
 
 
 def test_the_doctor_tells_what_the_cluster_is_and_how_the_shards_fall(
     on_cluster: Callable[[LocalCluster], Settings], cluster: LocalCluster
 ) -> None:
     settings = on_cluster(cluster)
-    findings = {each.name: each for each in redis_findings(settings)}
+    findings = examined(settings)
     assert findings["redis"].state == "ok"
     assert findings["redis topology"].detail == (f"{cluster.url}: a cluster of 3 masters and 3 replicas")
     assert findings["redis shards"].state == "ok"
@@ -223,16 +221,16 @@ def test_the_doctor_tells_what_the_cluster_is_and_how_the_shards_fall(
     assert findings["redis memory"].state == "ok"
 
     evicting = cluster.ports[-1]  # a replica; the cluster tells of it when it has got a write
+    cluster.call(evicting, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
     with connect(settings) as client:
         for number in range(100):
             client.set(f"key-{number}", "")
-    cluster.wait(lambda: evicting in listed(settings), "the cluster tells of it")
-    cluster.call(evicting, "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
-    memory = {each.name: each for each in redis_findings(settings)}["redis memory"]
-    assert memory.state == "warn"
-    assert memory.detail.startswith(f"127.0.0.1:{evicting}: ")
+    evicted = f"127.0.0.1:{evicting}: "
+    cluster.wait(
+        lambda: examined(settings)["redis memory"].detail.startswith(evicted), "the cluster tells of it"
+    )
 
     few = settings.model_copy(update={"shards": 2})
-    spread = {each.name: each for each in redis_findings(few)}["redis shards"]
+    spread = examined(few)["redis shards"]
     assert spread.state == "warn"
     assert "some masters have nothing to do" in spread.detail
