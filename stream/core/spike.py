@@ -248,6 +248,9 @@ class State(msgspec.Struct, array_like=True):
     quotes: list[Quote] = []
     """Gathered once the evidence is a third of the way to the threshold, in logarithms."""
     firing: Firing | None = None
+    told: int = 0
+    """Sequences of ``alert_id`` given out before those of this excursion. Only a recount makes it other than
+    zero (``stream.core.reconcile``): what was told of an alert cannot be taken back, only followed."""
 
 
 _REST = struct.Struct("<BddH")
@@ -261,7 +264,7 @@ def pack(state: State) -> bytes:
     """State as bytes: 19 at rest, 47 and 4 an author in an excursion, MessagePack once there are quotes."""
     if state.events == 0:
         return _REST.pack(0, state.alpha, state.beta, state.seen)
-    if state.firing is not None or state.quotes:
+    if state.firing is not None or state.quotes or state.told:
         return _RICH + _encode_rich(state)
     packed = _EXCURSION.pack(
         1,
@@ -476,7 +479,7 @@ class SpikeDetector:
         weight = now.alpha + now.beta
         return Alert(
             id=now.alert_id.hex(),
-            sequence=1 if state == "firing" else 2,
+            sequence=now.told + (1 if state == "firing" else 2),
             state=state,
             rule=self.rule.name,
             severity=firing.severity,
@@ -509,6 +512,7 @@ def _rest(now: State) -> None:
     now.authors = []
     now.quotes = []
     now.firing = None
+    now.told = 0
 
 
 def _keep_quote(quotes: list[Quote], complaint: Observation, most: int) -> None:
