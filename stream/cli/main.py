@@ -23,6 +23,7 @@ from stream.cli.doctor import doctor
 from stream.cli.ingest import ingest
 from stream.cli.local import local
 from stream.cli.replay import replay
+from stream.cli.reshard import reshard
 from stream.cli.score import score
 from stream.cli.topics import topics
 from stream.cli.worker import worker
@@ -69,6 +70,7 @@ def _register_commands() -> None:
     app.add_typer(bench, name="bench")
     app.command("ingest")(ingest)
     app.command("replay")(replay)
+    app.command("reshard")(reshard)
     app.command("counters")(counters)
     app.command("top")(top)
     app.command("alerts")(alerts)

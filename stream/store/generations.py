@@ -3,10 +3,10 @@
 Rules:
 - The layout key alone says which generation is live. It changes only by compare-and-set, so of two that want
   to change it one fails and looks again.
-- Before a switch the live generation is made to stand still: the layout says ``switching``, then a ``Mark``
-  in each shard's offsets refuses every step. A mark is in force while the layout names its owner.
-- Standing still needs somebody alive: the lock's owner. When the lock has run out, whoever waits takes the
-  ``switching`` back and goes on as before; the owner's own switch, should it wake, then fails.
+- Before a switch the live generation is made to stand still: the layout says so and gives that a name, then
+  a ``Mark`` of that name in each shard's offsets refuses every step, as long as the layout says the name.
+- Standing still needs somebody alive, who holds the lock. When the lock has run out, whoever waits ends the
+  standstill and goes on as before; the switch of its owner, should that wake, then fails.
 - After the switch the marks stay, as ``retired``, and name what took the generation's place: should Redis
   lose the layout key's last write but not the marks (a failover in a cluster), the switch is not undone.
 """
@@ -108,31 +108,30 @@ class Generations:
             mark = decode_mark(raw)
             if mark.retired:
                 await self._follow(found, mark)
-            elif pending is not None and pending.switching and pending.owner == mark.owner:
-                await self.wait_for_switch(found)
+            elif pending is not None and pending.standstill == mark.standstill:
+                await self.end_standstill(found)
             else:
                 for shard in range(layout.shards):
                     await self._ask("EVAL", _DROP_FIELD_IF_SAME, 1, layout.offsets(shard), MARK_FIELD, raw)
 
-    async def wait_for_switch(self, found: Found) -> None:
-        """Returns when no switch is under way; ends one whose owner is gone.
+    async def end_standstill(self, found: Found) -> None:
+        """Returns when the live generation does not stand still; ends a standstill whose owner is gone.
 
         Raises:
-            DependencyError: one is under way.
+            DependencyError: it stands still.
         """
         pending = found.written.pending
-        if pending is None or not pending.switching:
+        if pending is None or not pending.standstill:
             return
-        owner = await self._ask("GET", self._lock_key)
-        if owner is not None and owner.decode() == pending.owner:
+        if await self._ask("EXISTS", self._lock_key):
             raise DependencyError(
                 f"`reviewpulse {pending.kind}` is moving the counters of '{self.namespace}' to generation"
                 f" {pending.generation}: nothing is counted until it is through"
             )
-        still = msgspec.structs.replace(pending, switching=False)
-        if await self.replace(found, msgspec.structs.replace(found.written, pending=still)):
+        going_on = msgspec.structs.replace(pending, standstill="")
+        if await self.replace(found, msgspec.structs.replace(found.written, pending=going_on)):
             log.warning(
-                "a switch whose owner is gone was taken back; run the command again, or with --abort",
+                "a standstill whose owner is gone was ended; run the command again, or with --abort",
                 command=pending.kind,
                 generation=pending.generation,
             )

@@ -111,6 +111,26 @@ class Layout:
         """Stream of alert transitions waiting for Kafka."""
         return f"{self._prefixes[shard]}outbox"
 
+    @property
+    def copied(self) -> str:
+        """Hash of how far a reshard has copied each shard of the generation before into this one."""
+        return f"{self._prefixes[0]}copied"
+
+    def withheld(self, shard: int) -> str:
+        """Stream of alert transitions of the past, which a rebuild does not publish."""
+        return f"{self._prefixes[shard]}withheld"
+
+
+class Old(msgspec.Struct, frozen=True, kw_only=True):
+    """A generation that nobody reads any more and whose keys are to be removed."""
+
+    generation: int
+    shards: int
+
+    def layout(self, namespace: str) -> Layout:
+        """Its names."""
+        return Layout(namespace, self.shards, self.generation)
+
 
 class Pending(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A generation that is being made beside the live one."""
@@ -120,12 +140,16 @@ class Pending(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     shards: int
     owner: str
     """Names whoever makes it now: another name each time somebody takes it up."""
-    switching: bool = False
-    """The live generation stands still until the switch."""
+    standstill: str = ""
+    """What the marks in the live offsets are called while the live generation stands still; else empty."""
     model: str = ""
     """Version of the model that a rebuild scores with."""
     files: tuple[tuple[str, str], ...] = ()
     """Files that a rebuild counts first: channel and SHA-256."""
+
+    def layout(self, namespace: str) -> Layout:
+        """Its names."""
+        return Layout(namespace, self.shards, self.generation)
 
 
 class Written(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -139,6 +163,7 @@ class Written(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     highest: int = 0
     """Highest number ever given to a generation, abandoned ones included."""
     pending: Pending | None = None
+    old: tuple[Old, ...] = ()
 
     def layout(self, namespace: str) -> Layout:
         """The live generation's names."""
@@ -156,13 +181,13 @@ class Written(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 class Mark(msgspec.Struct, frozen=True, omit_defaults=True):
     """Why a generation refuses steps; in each shard's offsets."""
 
-    owner: str
-    """The ``Pending.owner`` that set it."""
+    standstill: str
+    """The ``Pending.standstill`` it was set for."""
     generation: int
     """What takes this one's place."""
     shards: int
     retired: bool = False
-    """The switch is done: this holds for ever. Else it holds while the layout says ``switching``."""
+    """The switch is done: this holds for ever. Else it holds while the layout names its standstill."""
 
 
 encode = msgspec.json.Encoder().encode

@@ -92,7 +92,7 @@ class RedisStore:
         try:
             await self._check_permissions()
             found = await self._generations.agree(wanted)
-            await self._generations.wait_for_switch(found)
+            await self._generations.end_standstill(found)
         except UnknownLayout as error:
             raise self._unknown_layout(error) from None
         except REDIS_ERRORS as error:

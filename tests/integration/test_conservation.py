@@ -18,7 +18,7 @@ from builders import read_product_hash
 from stream.core.buckets import RESOLUTIONS
 from stream.core.buckets import field as bucket_field
 from stream.redis_config import connect
-from stream.store.layout import Layout
+from stream.store.layout import read_written
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,11 +109,11 @@ def recount(events: list[Sent]) -> tuple[dict[str, dict[int | str, int]], Counte
 
 def stored(settings: Settings) -> tuple[dict[str, dict[int | str, int]], Counter[str]]:
     """The same from Redis. The constant scorer says positive, so that label holds every event."""
-    layout = Layout(settings.namespace, settings.shards)
     products: dict[str, dict[int | str, int]] = {}
     ledger: Counter[str] = Counter()
     with connect(settings) as client:
-        for shard in range(settings.shards):
+        layout = read_written(client.get(f"{settings.namespace}:layout")).layout(settings.namespace)
+        for shard in range(layout.shards):
             for outcome, number in client.hgetall(layout.ledger(shard)).items():
                 ledger[outcome.decode()] += int(number)
             for product_id in client.zrange(layout.active(shard), 0, -1):

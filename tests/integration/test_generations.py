@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from stream.settings import Settings
 
-OWNER = "one switch"
+NAME = "one standstill"
 
 
 def step(*, base: int, last: int, generation: int = 0, shard: int = 0) -> Apply:
@@ -56,18 +56,18 @@ def write(client: redis.Redis, settings: Settings, **written: object) -> None:
 
 
 def pending(**changes: object) -> Pending:
-    fields = {"kind": "rebuild", "generation": 1, "shards": 2, "owner": OWNER, **changes}
+    fields = {"kind": "rebuild", "generation": 1, "shards": 2, "owner": "somebody", **changes}
     return Pending(**fields)  # type: ignore[arg-type]
 
 
 def mark(client: redis.Redis, settings: Settings, *, retired: bool = False) -> None:
     """Makes generation 0, of one shard, refuse steps."""
     offsets = Layout(settings.namespace, 1).offsets(0)
-    client.hset(offsets, MARK_FIELD, encode(Mark(OWNER, 1, 2, retired)))
+    client.hset(offsets, MARK_FIELD, encode(Mark(NAME, 1, 2, retired)))
 
 
 def hold_lock(client: redis.Redis, settings: Settings) -> None:
-    client.set(f"{settings.namespace}:moving", OWNER)
+    client.set(f"{settings.namespace}:moving", "somebody")
 
 
 async def test_the_offsets_of_the_live_generation_are_found_after_a_switch(
@@ -115,7 +115,7 @@ async def test_a_first_step_asks_which_generation_is_live(
 async def test_while_a_switch_is_under_way_nobody_is_told_where_to_begin(
     store: RedisStore, client: redis.Redis, settings: Settings
 ) -> None:
-    write(client, settings, pending=pending(switching=True))
+    write(client, settings, pending=pending(standstill=NAME))
     hold_lock(client, settings)
     mark(client, settings)
     for _ in range(2):
@@ -128,22 +128,22 @@ async def test_while_a_switch_is_under_way_nobody_is_told_where_to_begin(
     await other.close()
 
 
-async def test_a_switch_whose_owner_is_gone_is_taken_back(
+async def test_a_standstill_whose_owner_is_gone_is_ended(
     store: RedisStore, client: redis.Redis, settings: Settings
 ) -> None:
-    write(client, settings, pending=pending(switching=True))
+    write(client, settings, pending=pending(standstill=NAME))
     mark(client, settings)
     with capture_logs() as said:
         assert await store.applied(["reviews:0"]) == {"reviews:0": (9,)}
-    assert [line["event"] for line in said if "taken back" in line["event"]]
+    assert [line["event"] for line in said if "was ended" in line["event"]]
     assert await store.apply([step(base=9, last=12)]) == [None]
     assert not client.hexists(Layout(settings.namespace, 1).offsets(0), MARK_FIELD)
 
 
-async def test_an_owner_that_wakes_after_its_switch_was_taken_back_cannot_switch(
+async def test_an_owner_that_wakes_after_its_standstill_was_ended_cannot_switch(
     store: RedisStore, client: redis.Redis, settings: Settings
 ) -> None:
-    write(client, settings, pending=pending(switching=True))
+    write(client, settings, pending=pending(standstill=NAME))
     own = connect_async(settings)
     generations = Generations(own, settings.namespace)
     before = await generations.read()
@@ -154,11 +154,11 @@ async def test_an_owner_that_wakes_after_its_switch_was_taken_back_cannot_switch
     await own.aclose()
 
 
-async def test_a_mark_of_a_switch_that_was_taken_back_is_removed(
+async def test_a_mark_of_a_standstill_that_was_ended_is_removed(
     store: RedisStore, client: redis.Redis, settings: Settings
 ) -> None:
-    """Its owner was slow: it set the mark after somebody had ended the switch."""
-    write(client, settings, pending=pending(owner="another switch", switching=True))
+    """Its owner was slow: it set the mark after somebody had ended the standstill."""
+    write(client, settings, pending=pending(standstill="another"))
     hold_lock(client, settings)
     mark(client, settings)
     assert await store.applied(["reviews:0"]) == {"reviews:0": (9,)}
