@@ -251,8 +251,11 @@ class Pipeline:
         stored = await self._store.applied([each.name for each in confirmed.values()])
         generation = self._store.generation
         for tp, (name, epoch, of_generation, applied) in confirmed.items():
-            if of_generation != generation or not self._lanes.is_current(tp, epoch):
-                continue  # it is about other counters, or was read anew meanwhile
+            if not self._lanes.is_current(tp, epoch):
+                continue  # it was read anew meanwhile
+            if of_generation != generation:
+                self._start_rewind(tp, "the counters moved to another generation")
+                continue
             holds = stored[name]
             if any(has < had for has, had in zip(holds, applied, strict=True)):
                 self._start_rewind(

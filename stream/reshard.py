@@ -21,6 +21,7 @@ import structlog
 from stream.core.events import CHANNELS
 from stream.errors import UsageError
 from stream.redis_trip import exchange_async
+from stream.store.contract import log_partition
 from stream.store.layout import Pending, shard_of
 from stream.store.switch import READERS_S, seen_keys, stored_offsets
 
@@ -128,10 +129,14 @@ class Reshard:
         live = self._switch.live
         by_shard = [await stored_offsets(self._client, live, shard) for shard in range(live.shards)]
         offsets = {name: at for stored in by_shard for name, at in stored.items()}
+        (noted,) = await self._trip([("HGETALL", live.logs)])
+        read = {
+            log_partition(partition.decode(), log_.decode())
+            for partition, log_ in noted.items()
+            if partition.decode().rpartition(":")[0] in self._topics
+        }
         uneven = sorted(
-            name
-            for name in offsets
-            if name.partition(":")[0] in self._topics and len({stored.get(name) for stored in by_shard}) > 1
+            name for name in read & offsets.keys() if len({stored.get(name) for stored in by_shard}) > 1
         )
         if uneven:
             await self._switch.give_up()
@@ -140,7 +145,7 @@ class Reshard:
                 f"The shards of '{self._switch.namespace}' are not equally far in {', '.join(uneven)}: a"
                 " worker died between two of them. Start one until it has caught up, stop it, and try again."
             )
-        # Of a topic that nobody reads any more, the highest: nothing of it is counted again.
+        # Of a log that nobody reads any more, the highest: nothing of it is counted again.
         return {name: max(stored.get(name, -1) for stored in by_shard) for name in offsets}
 
     # Products.
@@ -216,22 +221,38 @@ class Reshard:
             for outcome, number in of_shard.items():
                 ledger[outcome] = ledger.get(outcome, 0) + int(number)
             entries += [fields for _, fields in outbox]
-        (notes,) = await self._trip([("HGETALL", live.notes)])
+        of_partitions = {new.notes: live.notes, new.logs: live.logs}
+        hashes = await self._trip(("HGETALL", key) for key in of_partitions.values())
+        missing = await self._missing()
         # Readers add the shards' ledgers up, and each outbox is delivered whole: the first shard takes all.
         commands: list[Command] = [
             ("UNLINK", new.ledger(0)),
             ("UNLINK", new.outbox(0)),
-            ("UNLINK", new.notes),
+            ("UNLINK", *of_partitions),
         ]
         commands += [("HSET", new.ledger(0), *_flat(ledger))] if ledger else []
         commands += [("XADD", new.outbox(0), "*", *_flat(fields)) for fields in entries]
-        commands += [("HSET", new.notes, *_flat(notes))] if notes else []
+        commands += [
+            ("HSET", key, *_flat(hash_)) for key, hash_ in zip(of_partitions, hashes, strict=True) if hash_
+        ]
+        for shard in range(new.shards):
+            commands.append(("UNLINK", new.missing(shard)))
+            commands += [("HSET", new.missing(shard), *_flat(missing))] if missing else []
         await self._trip(commands)
         for partition, at in offsets.items():
             await self._copy_seen(partition, at)
         if offsets:
             await self._trip(("HSET", new.offsets(shard), *_flat(offsets)) for shard in range(new.shards))
         await self._trip([("UNLINK", new.copied)])
+
+    async def _missing(self) -> dict[bytes, bytes]:
+        """Ranges of offsets that were deleted uncounted; each shard lists those it went over."""
+        live = self._switch.live
+        longest: dict[bytes, bytes] = {}
+        for of_shard in await self._trip(("HGETALL", live.missing(shard)) for shard in range(live.shards)):
+            for name, ranges in of_shard.items():
+                longest[name] = max(longest.get(name, b""), ranges, key=len)
+        return longest
 
     async def _copy_seen(self, partition: str, applied: int) -> None:
         """Fingerprints of all shards into the first: whoever loads them takes those of every shard."""

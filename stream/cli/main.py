@@ -22,6 +22,7 @@ from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
 from stream.cli.ingest import ingest
 from stream.cli.local import local
+from stream.cli.rebuild import rebuild
 from stream.cli.replay import replay
 from stream.cli.reshard import reshard
 from stream.cli.score import score
@@ -70,6 +71,7 @@ def _register_commands() -> None:
     app.add_typer(bench, name="bench")
     app.command("ingest")(ingest)
     app.command("replay")(replay)
+    app.command("rebuild")(rebuild)
     app.command("reshard")(reshard)
     app.command("counters")(counters)
     app.command("top")(top)

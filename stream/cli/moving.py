@@ -8,7 +8,6 @@ Rules:
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from typing import TYPE_CHECKING, TypeVar
@@ -56,15 +55,25 @@ async def holding_lock(settings: Settings, work: Callable[[AsyncClient, Switch],
 
 def run_interruptible(work: Coroutine[Any, Any, A], when_interrupted: str) -> A:
     """Runs ``work``; says ``when_interrupted`` and exits with 130 when Ctrl-C or SIGTERM ends it."""
+    interrupted = False
 
-    async def with_sigterm() -> A:
-        interrupt = (os.getpid(), signal.SIGINT)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, os.kill, *interrupt)
-        return await work
+    async def until_interrupted() -> A:
+        working = asyncio.ensure_future(work)
+
+        def interrupt() -> None:
+            nonlocal interrupted
+            interrupted = True
+            working.cancel()
+
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(signum, interrupt)
+        return await working
 
     try:
-        return asyncio.run(with_sigterm())
-    except KeyboardInterrupt:
+        return asyncio.run(until_interrupted())
+    except asyncio.CancelledError:
+        if not interrupted:
+            raise
         print(when_interrupted, file=sys.stderr)
         raise typer.Exit(130) from None
 

@@ -90,3 +90,14 @@ def event_progress(description: str, total: int | None) -> Iterator[Callable[[in
             )
 
         yield advance
+
+
+@contextmanager
+def status_line() -> Iterator[Callable[[str], None]]:
+    """One line that says what is being done, on standard error where that is a terminal."""
+    console = Console(stderr=True, highlight=False)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    with console.status("") as status:
+        yield lambda text: status.update(Text(printable(text)))

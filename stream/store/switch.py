@@ -22,7 +22,7 @@ from msgspec.structs import replace
 
 from stream.core.events import CHANNELS
 from stream.core.segments import MOST_SEGMENTS_KEPT, segment_of
-from stream.errors import DependencyError, UsageError
+from stream.errors import ReviewpulseError, UsageError
 from stream.redis_errors import REDIS_ERRORS
 from stream.redis_trip import exchange_async
 from stream.store.generations import Found, Generations
@@ -59,8 +59,10 @@ def new_owner() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
 
 
-class LayoutLostError(DependencyError):
-    """Somebody else has changed the layout key meanwhile."""
+class LayoutLostError(ReviewpulseError):
+    """Somebody else has changed the layout key meanwhile. Repeating the call does not help."""
+
+    exit_code = 3
 
 
 class Switch:
@@ -222,7 +224,8 @@ class Switch:
             layout.ledger(shard),
             layout.outbox(shard),
             layout.withheld(shard),
-            *([layout.notes, layout.copied] if shard == 0 else []),
+            layout.missing(shard),
+            *([layout.notes, layout.logs, layout.copied] if shard == 0 else []),
             *(key for name, at in applied.items() for key in seen_keys(layout, shard, name, at)),
         )
         if applied:
