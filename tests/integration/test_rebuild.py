@@ -9,13 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stream.client import AlertSubscriber, LiveCounters
+from stream.client import LiveCounters
 from stream.redis_config import connect
 from stream.store.layout import MARK_FIELD, Layout, read_written
 from tests.integration.test_conservation import EVENTS, Sent, make_events, recount, send, stored
@@ -158,52 +157,6 @@ def test_a_dry_run_says_what_would_be_read_and_changes_nothing(
         assert client.get(f"{settings.namespace}:layout") == before
     assert f"{settings.topic_reviews}:0: " in said
     assert len(said.splitlines()) == 8
-
-
-@pytest.mark.slow
-def test_another_model_says_other_things_and_alerts_follow_it_without_a_word_about_the_past(
-    settings: Settings,
-    counted: list[Sent],
-    start_worker: Callable[..., Any],
-    wait_until_ended: Callable[..., Any],
-) -> None:
-    def told() -> dict[str, str]:
-        with AlertSubscriber(settings, from_beginning=True) as alerts:
-            return {alert.id: alert.state for alert in alerts.available()}
-
-    def firing() -> set[str]:
-        return {id_ for id_, state in told().items() if state == "firing"}
-
-    assert told() == {}
-    assert rebuild(NEGATIVE="yes").returncode == 0
-    with LiveCounters(settings) as counters:
-        leader = counters.leaders("all", "negative", limit=1)[0]
-    assert (leader.negative, leader.positive) == (leader.events, 0)
-    worker = start_worker()  # it delivers what is left to be told
-    worker.wait_for("alert delivered")
-    deadline = time.monotonic() + 30
-    with connect(settings) as client:
-        while client.xlen(live(settings).outbox(0)):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-    assert worker.stop() == 0
-    by_one_model = firing()
-    assert leader.product_id
-    assert by_one_model
-    assert set(told().values()) == {"firing"}
-
-    # The same again: nothing to tell.
-    assert "0 alert transitions are told" in rebuild(NEGATIVE="yes").stdout
-    # Back: all of them are over.
-    back = rebuild()
-    assert f"{len(by_one_model)} alert transitions are told" in back.stdout
-    worker = start_worker()
-    worker.wait_for("alert delivered")
-    while firing():
-        assert time.monotonic() < deadline + 60
-        time.sleep(0.2)
-    assert worker.stop() == 0
-    assert stored(settings) == recount(counted)
 
 
 def test_files_are_counted_first(settings: Settings, counted: list[Sent], tmp_path: Path) -> None:
