@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from stream.settings import Settings
 
 A = TypeVar("A")
+INTERRUPT_AGAIN_S = 1.0
+"""Above what giving the lock back takes."""
 
 
 async def holding_lock(settings: Settings, work: Callable[[AsyncClient, Switch], Awaitable[A]]) -> A:
@@ -60,13 +62,18 @@ def run_interruptible(work: Coroutine[Any, Any, A], when_interrupted: str) -> A:
     async def until_interrupted() -> A:
         working = asyncio.ensure_future(work)
 
+        loop = asyncio.get_running_loop()
+
         def interrupt() -> None:
             nonlocal interrupted
             interrupted = True
-            working.cancel()
+            if not working.done():
+                working.cancel()
+                # Once may not do: in Python 3.11 asyncio.wait_for swallows it when its result has just come.
+                loop.call_later(INTERRUPT_AGAIN_S, interrupt)
 
         for signum in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(signum, interrupt)
+            loop.add_signal_handler(signum, interrupt)
         return await working
 
     try:

@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-import time
-from typing import TYPE_CHECKING
 
 from stream import reshard as resharding
-from stream.cli import reshard as command
 from stream.cli.main import main
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from stream.settings import Settings
-
 resharding.COPIED_AT_ONCE = 5
-move = command._move
+copy = resharding.Reshard._copy
 
 
-async def slowly(settings: Settings, shards: int, _on_step: Callable[[int], None]) -> int:
-    def step(done: int) -> None:
-        print(done, flush=True)
-        time.sleep(0.2)
-
-    return await move(settings, shards, step)
+async def slowly(self: resharding.Reshard, shard: int, first: int, last: int) -> None:
+    await asyncio.sleep(0.2)
+    await copy(self, shard, first, last)
+    print(last, flush=True)
 
 
 if __name__ == "__main__":
-    command._move = slowly
+    resharding.Reshard._copy = slowly  # type: ignore[method-assign]
     sys.argv = ["reviewpulse", "reshard", "--shards", sys.argv[1]]
     main()
