@@ -9,12 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from stream.client import LiveCounters
+from stream.client import AlertSubscriber, EventProducer, LiveCounters
 from stream.redis_config import connect
 from stream.store.layout import MARK_FIELD, Layout, read_written
 from tests.integration.test_conservation import EVENTS, Sent, make_events, recount, send, stored
@@ -157,6 +158,56 @@ def test_a_dry_run_says_what_would_be_read_and_changes_nothing(
         assert client.get(f"{settings.namespace}:layout") == before
     assert f"{settings.topic_reviews}:0: " in said
     assert len(said.splitlines()) == 8
+
+
+def told(settings: Settings) -> list[tuple[str, str, int]]:
+    """Product, state and sequence of every transition that subscribers heard of."""
+    with AlertSubscriber(settings, from_beginning=True) as alerts:
+        return [(alert.product_id, alert.state, alert.sequence) for alert in alerts.available()]
+
+
+@pytest.mark.slow
+def test_another_model_says_other_things_and_subscribers_hear_only_what_differs(
+    settings: Settings,
+    start_worker: Callable[..., Any],
+    wait_until_ended: Callable[..., Any],
+) -> None:
+    texts = ["It boils."] * 400 + ["It is awful."] * 80
+    now_s = time.time()
+    with EventProducer(settings) as producer:
+        for n, text in enumerate(texts):
+            producer.send_review(event_id=f"e{n}", product_id="kettle", text=text, event_time=now_s)
+        producer.flush()
+
+    def after_a_worker_ran() -> list[tuple[str, str, int]]:
+        worker = start_worker()
+        worker.wait_for("worker started")
+        wait_until_ended(len(texts))
+        with connect(settings) as client:
+            deadline = time.monotonic() + 30
+            while client.xlen(live(settings).outbox(0)):
+                assert time.monotonic() < deadline, worker.log
+                time.sleep(0.1)
+        assert worker.stop() == 0
+        return told(settings)
+
+    assert after_a_worker_ran() == []
+    done = rebuild(NEGATIVE="yes")
+    assert done.returncode == 0, done.stderr
+    with LiveCounters(settings) as counters:
+        kettle = counters.get("kettle", "all")
+    assert (kettle.negative, kettle.positive) == (80, 400)
+    assert "1 alert transitions are told" in done.stdout
+    assert after_a_worker_ran() == [("kettle", "firing", 1)]
+
+    assert "0 alert transitions are told" in rebuild(NEGATIVE="yes").stdout
+    assert after_a_worker_ran() == [("kettle", "firing", 1)]
+
+    assert "1 alert transitions are told" in rebuild().stdout
+    assert after_a_worker_ran()[-1] == ("kettle", "resolved", 2)
+
+    assert "1 alert transitions are told" in rebuild(NEGATIVE="yes").stdout
+    assert after_a_worker_ran()[-1] == ("kettle", "firing", 3)
 
 
 def test_files_are_counted_first(settings: Settings, counted: list[Sent], tmp_path: Path) -> None:
