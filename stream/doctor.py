@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import http.client
 import shutil
 import socket
 import tempfile
@@ -21,6 +22,7 @@ import msgspec
 
 from stream import bundle, redis_nodes, topics
 from stream.errors import DependencyError, ReviewpulseError
+from stream.health import address_of
 from stream.redis_config import connect
 from stream.redis_errors import REDIS_ERRORS, told
 from stream.redis_trip import exchange
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from stream.settings import Settings
 
 ROOM_TIMEOUT_S = 9.0
+HEALTH_TIMEOUT_S = 5.0
 KAFKA_TIMEOUT_S = 4.0
 """For each request; the room makes a few, and says better than the give-up what is wrong."""
 
@@ -226,7 +229,13 @@ def reporting_workers(client: Client, settings: Settings) -> list[str]:
 
 
 def worker_here(settings: Settings) -> Finding:
-    """Whether a worker on this host reported lately: what a container's health check asks."""
+    """Whether the worker on this host is well: what a container's health check asks.
+
+    The worker itself is asked where it serves its health, else the status board: that needs Redis, and a
+    worker that only waits for Redis is well.
+    """
+    if settings.health:
+        return _live_here(*address_of(settings.health))
     host = socket.gethostname()
     try:
         with connect(settings) as client:
@@ -239,6 +248,24 @@ def worker_here(settings: Settings) -> Finding:
     if here := [name for name in names if name.rpartition("-")[0] == host]:
         return Finding("worker", "ok", f"{', '.join(here)} is at work")
     return Finding("worker", "fail", f"no worker on {host} has reported for {STALE_S:g} s", "see its log")
+
+
+def _live_here(host: str, port: int) -> Finding:
+    where = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - what it means, not to listen
+    connection = http.client.HTTPConnection(where, port, timeout=HEALTH_TIMEOUT_S)
+    try:
+        connection.request("GET", "/livez")
+        answer = connection.getresponse()
+        checks = msgspec.json.decode(answer.read())["checks"]
+    except (OSError, http.client.HTTPException, msgspec.MsgspecError) as error:
+        detail = f"no worker answers at {where}:{port}: {error}"
+        return Finding("worker", "fail", detail, "see its log; REVIEWPULSE_HEALTH says where it is asked")
+    finally:
+        connection.close()
+    ill = [check["says"] for check in checks if not check["ok"]]
+    if answer.status == http.HTTPStatus.OK:
+        return Finding("worker", "ok", "; ".join(check["says"] for check in checks))
+    return Finding("worker", "fail", "; ".join(ill) or "it has not looked at itself yet", "see its log")
 
 
 def judge_topology(where: str, nodes: list[redis_nodes.Node]) -> Finding:

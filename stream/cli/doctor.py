@@ -8,7 +8,8 @@ import typer
 def doctor(
     worker_here: bool = typer.Option(
         False,
-        help="Look only whether a worker on this host has reported lately: for container health checks.",
+        help="Ask only whether the worker on this host is well: for container health checks. It is asked at"
+        " REVIEWPULSE_HEALTH; without it, Redis is asked whether it has reported lately.",
     ),
     as_json: bool = typer.Option(False, "--json", help="One JSON object instead of lines."),
 ) -> None:

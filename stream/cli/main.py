@@ -1,7 +1,7 @@
 """The ``reviewpulse`` command: one table of subcommands, one place where errors become exit codes.
 
 Exit codes: 0 well; 1 the command did its work and found something wrong; 2 wrong usage; 3 a server or
-device failed; 130 interrupted.
+device failed; 4 a worker was stuck and ended itself, to be started again; 130 interrupted.
 """
 
 from __future__ import annotations

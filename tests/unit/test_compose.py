@@ -17,6 +17,7 @@ import typer
 import yaml
 
 from stream.cli.main import _register_commands, app
+from stream.health import address_of
 from stream.redis_config import redis_kwargs
 from stream.settings import PREFIX, Settings, load, unknown_variables
 
@@ -154,6 +155,13 @@ def test_every_command_is_one_that_reviewpulse_has(name: str) -> None:
     if check := SERVICES[name].get("healthcheck"):
         assert check["test"][:2] == ["CMD", "reviewpulse"]
         parse(check["test"][2:])
+
+
+def test_a_worker_is_asked_for_its_health_where_it_serves_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("worker", "worker-gpu"):
+        host, _ = address_of(str(settings_of(name, monkeypatch).health))
+        assert host == "127.0.0.1"  # the check runs in the same container
+        assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "reviewpulse", "doctor", "--worker-here"]
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import threading
+import time
 from collections import Counter
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from stream import doctor
+from stream.core.watch import Check, Report
 from stream.doctor import (
     Finding,
     Room,
@@ -22,6 +26,7 @@ from stream.doctor import (
     judge_topology,
 )
 from stream.errors import DependencyError, UsageError
+from stream.health import HealthServer, Page, pages
 from stream.redis_nodes import Node
 from stream.settings import Settings, load
 
@@ -182,3 +187,47 @@ def test_an_error_of_ours_is_not_swallowed(monkeypatch: pytest.MonkeyPatch) -> N
 def test_unknown_variables_are_warnings_with_the_nearest_setting() -> None:
     findings = list(doctor.settings_findings({"REVIEWPULSE_KAFKKA": "REVIEWPULSE_KAFKA"}))
     assert [(each.state, each.remedy) for each in findings] == [("warn", "did you mean REVIEWPULSE_KAFKA?")]
+
+
+# The worker here, asked itself.
+
+
+def asked(*live: Check) -> Finding:
+    """What is found of a worker with these checks."""
+    report = Report(time.monotonic(), live)
+    with HealthServer(("127.0.0.1", 0), pages(lambda: report)) as server:
+        return doctor.worker_here(Settings.model_construct(health=f"0.0.0.0:{server.port}"))
+
+
+def test_a_worker_that_says_it_is_well_is_well() -> None:
+    assert asked(
+        Check("loop", True, 0.0, "the event loop turns"), Check("x", True, 0.0, "no records wait")
+    ) == (
+        "worker",
+        "ok",
+        "the event loop turns; no records wait",
+        "",
+    )
+
+
+def test_a_worker_that_is_ill_says_why() -> None:
+    ill = asked(
+        Check("loop", False, 0.0, "the event loop has not turned for 31 s (limit 30 s)"),
+        Check("progress", True, 0.0, "no records wait"),
+    )
+    assert ill[:3] == ("worker", "fail", "the event loop has not turned for 31 s (limit 30 s)")
+
+
+def test_a_worker_that_does_not_answer_is_a_failure() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    found = doctor.worker_here(Settings.model_construct(health=str(port)))
+    assert (found.name, found.state) == ("worker", "fail")
+    assert f"no worker answers at 127.0.0.1:{port}" in found.detail
+
+
+def test_something_else_that_answers_is_no_worker() -> None:
+    page = Page(HTTPStatus.OK, b"welcome", "text/html")
+    with HealthServer(("127.0.0.1", 0), {"/livez": lambda: page}) as server:
+        found = doctor.worker_here(Settings.model_construct(health=str(server.port)))
+    assert found.state == "fail"
