@@ -1,4 +1,4 @@
-"""Ending tasks for certain.
+"""Ending tasks for certain, and waiting for what may never end.
 
 Python 3.11's ``asyncio.wait_for`` swallows a cancellation that comes just as what it waits for is done
 (https://github.com/python/cpython/issues/86296, mended in 3.12), and redis-py sends through it: about one
@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
 
 AGAIN_S = 1.0
 """Time to end in good order, before a task is told again."""
@@ -26,3 +26,18 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
         ended, pending = await asyncio.wait(pending, timeout=AGAIN_S)
         for task in ended:
             task.cancelled() or task.exception()  # asked for, lest asyncio logs that nobody did
+
+
+async def within(timeout_s: float, call: Coroutine[Any, Any, Any]) -> bool:
+    """Runs ``call``; False when it takes longer. Then it is cancelled and left to itself.
+
+    ``asyncio.wait_for`` would wait until it has taken notice.
+    """
+    task = asyncio.create_task(call)
+    await asyncio.wait({task}, timeout=timeout_s)
+    if task.done():
+        task.result()
+        return True
+    task.cancel()
+    task.add_done_callback(lambda late: late.cancelled() or late.exception())
+    return False

@@ -47,7 +47,7 @@ from stream.scorer.load import load_scorer
 from stream.status import StatusBoard, WorkerStatus
 from stream.store.layout import Layout
 from stream.store.redis import RedisStore
-from stream.tasks import end
+from stream.tasks import end, within
 from stream.transport import RunSchema, Transport
 from stream.watchdog import Watchdog
 
@@ -66,7 +66,10 @@ log = structlog.get_logger("worker")
 DRAIN_S = 20.0
 """Longest a stop waits for what is inside: several windows, below the 30 s that supervisors grant."""
 NOTES_S = 2.0
-"""Longest a rebalance waits for a note to be taken back."""
+"""Longest a rebalance, or a stop, waits for what this worker wrote about itself to be taken back."""
+COMMIT_S = 1.0
+LEAVE_S = 4.0
+"""Longest a stop waits for Kafka: with the drain still below those 30 s. What it is not told it finds out."""
 REPORT_S = 1.0
 """How often the status board is told."""
 RATE_REPORTS = 10
@@ -95,10 +98,15 @@ async def serve(settings: Settings) -> None:
     )
     with served:
         watchdog.start()
-        await _serve(settings, watchdog)
+        kafka_let_go = await _serve(settings, watchdog)
+    if not kafka_let_go:
+        # Ours is done. Faust's tasks and its thread wait for an answer yet, for up to 40 s and deaf to being
+        # cancelled, and the interpreter would wait for them.
+        os._exit(0)
 
 
-async def _serve(settings: Settings, watchdog: Watchdog) -> None:
+async def _serve(settings: Settings, watchdog: Watchdog) -> bool:
+    """False when Kafka did not answer to the farewell."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -118,16 +126,15 @@ async def _serve(settings: Settings, watchdog: Watchdog) -> None:
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     if not starting.done():
         await end({starting})
-        await worker.close()
-        return
+        return await worker.close()
     try:
         await starting
         await worker.run_until(stopping)
     except Exception as error:
         watchdog.stopping(f"{type(error).__name__}: {error}")  # should closing hang, the reason is said
-        raise
-    finally:
         await worker.close()
+        raise
+    return await worker.close()
 
 
 def _watch_limits(settings: Settings) -> WatchLimits:
@@ -262,7 +269,8 @@ class Worker:
         if not await self.pipeline.drain(DRAIN_S):
             log.warning("not everything could be recorded in time; the next owner reads it again")
         await self._take_notes_back(self.app.consumer.assignment())
-        await self.app.consumer.commit()
+        if not await within(COMMIT_S, self.app.consumer.commit()):
+            log.warning("Kafka does not answer; the group is not told how far this worker got")
 
     def _say_farewell(self, loop: asyncio.AbstractEventLoop, stuck: Stuck) -> None:
         """Leaves the group, for a process about to end; from another thread, for the loop may not turn."""
@@ -278,13 +286,19 @@ class Worker:
             with suppress(DependencyError, TimeoutError):
                 await asyncio.wait_for(self._store.leave_notes(notes), NOTES_S)
 
-    async def close(self) -> None:
-        """Leaves the group and disconnects."""
+    async def close(self) -> bool:
+        """Leaves the group and disconnects; False when Kafka did not answer: what waits for it is left."""
+        kafka_let_go = True
         await end(self._tasks)
         if self._started:
-            await self.app.stop()
+            kafka_let_go = await within(LEAVE_S, self.app.stop())
+            if not kafka_let_go:
+                log.warning(
+                    "Kafka does not answer; the group gives the partitions away when this session ends",
+                    session_timeout_s=self._settings.session_timeout_s,
+                )
             with suppress(DependencyError):
-                await self._board.remove(self.name)
+                await within(NOTES_S, self._board.remove(self.name))
         await self._board.close()
         await self._store.close()
         self._state_dir.cleanup()
@@ -296,6 +310,7 @@ class Worker:
             skipped=progress.skipped,
             duplicate=progress.duplicate,
         )
+        return kafka_let_go
 
     async def _check_topics(self) -> None:
         client = AIOKafkaClient(**aiokafka_config(self._settings))

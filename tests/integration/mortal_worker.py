@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from typing import TYPE_CHECKING
-
-import uvloop
 
 from stream import logs, worker
 from stream.scorer.constant import ConstantScorer, Counted
@@ -27,4 +26,4 @@ if __name__ == "__main__":
     worker.load_scorer = lambda _: MortalScorer()  # type: ignore[assignment]
     settings = load()
     logs.configure(settings)
-    uvloop.run(worker.serve(settings))
+    asyncio.run(worker.serve(settings))

@@ -64,3 +64,34 @@ async def test_what_an_ended_task_raises_is_no_matter() -> None:
 
 async def test_there_may_be_nothing_to_end() -> None:
     await tasks.end(set())
+
+
+async def test_what_ends_in_time_has_run() -> None:
+    ran = asyncio.Event()
+
+    async def work() -> None:
+        ran.set()
+
+    assert await tasks.within(60, work())
+    assert ran.is_set()
+
+
+async def test_what_fails_in_time_says_so() -> None:
+    async def fail() -> None:
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await tasks.within(60, fail())
+
+
+async def test_what_takes_too_long_is_left_to_itself_even_when_it_is_deaf() -> None:
+    told = asyncio.Event()
+
+    async def deaf() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        told.set()
+        await asyncio.Event().wait()
+
+    assert not await tasks.within(0, deaf())
+    await told.wait()
