@@ -64,6 +64,8 @@ log = structlog.get_logger("pipeline")
 WINDOW_S = 0.5
 """A window takes the model about so long at most: a slow model's windows stay short enough to drain, and to
 be read again after a crash."""
+THREADS = ("decode", "score", "judge")
+"""Stages that run on a thread of their own; the fourth is the event loop's."""
 LEAST_WINDOW = 256
 """Events a window may always hold: enough for sorting by length to pay (useful-token share 0.9)."""
 
@@ -110,6 +112,8 @@ class Progress:
     rewinds: int = 0
     latencies_ms: deque[float] = field(default_factory=lambda: deque(maxlen=2000))
     """From Kafka's timestamp to visible in the store, of the latest windows' first and last events."""
+    cpu_s: dict[str, float] = field(default_factory=lambda: dict.fromkeys(THREADS, 0.0))
+    """CPU time by the stage that has a thread of its own."""
 
     @property
     def ended(self) -> int:
@@ -180,9 +184,7 @@ class Pipeline:
         self._quiet.set()
         self._draining = False
         self._rewinding: set[asyncio.Task[None]] = set()
-        self._threads = {
-            stage: ThreadPoolExecutor(1, thread_name_prefix=stage) for stage in ("decode", "score", "judge")
-        }
+        self._threads = {stage: ThreadPoolExecutor(1, thread_name_prefix=stage) for stage in THREADS}
 
     async def put(self, run: Run) -> None:
         """Takes a run in; waits while two windows are waiting already."""
@@ -263,7 +265,14 @@ class Pipeline:
                 )
 
     async def _in_thread(self, stage: str, call: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads[stage], call, *arguments)
+        def timed() -> Any:
+            started_s = time.thread_time()
+            try:
+                return call(*arguments)
+            finally:
+                self.progress.cpu_s[stage] += time.thread_time() - started_s
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads[stage], timed)
 
     # Stage 1: decode and tokenise.
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stream.scorer.contract import Scorer
 
 STALE_S = 10.0
+EVENT_LOOP, PROCESS = "event loop", "process"
 
 
 class WorkerStatus(msgspec.Struct, kw_only=True):
@@ -48,6 +49,8 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     latency_p50_ms: float | None
     """From Kafka's timestamp to visible in Redis; None before the first event."""
     latency_p99_ms: float | None
+    cpu_s: dict[str, float] = {}
+    """CPU time so far: of each stage with a thread, of the event loop's (apply, publish), of the process."""
 
     @classmethod
     def of(
@@ -60,7 +63,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         events_per_s: float,
         missing: int = 0,
     ) -> WorkerStatus:
-        """The status that ``progress`` amounts to."""
+        """The status that ``progress`` amounts to; asked for on the event loop's thread."""
         p50, p99 = (
             (round(float(q), 1) for q in np.percentile(progress.latencies_ms, (50, 99)))
             if progress.latencies_ms
@@ -82,6 +85,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
             events_per_s=events_per_s,
             latency_p50_ms=p50,
             latency_p99_ms=p99,
+            cpu_s={**progress.cpu_s, EVENT_LOOP: time.thread_time(), PROCESS: time.process_time()},
         )
 
 

@@ -75,10 +75,10 @@ def run(*, events: int, products: int) -> Report:
         )
         ensure(settings)
         with connect(settings) as client:
-            empty_bytes = _used_bytes(client)
+            empty_bytes = used_bytes(client)
         with running_worker(settings) as (pid, client, layout):
             samples = asyncio.run(_feed(settings, client, layout, pid, events, products))
-            used = _used_bytes(client) - empty_bytes
+            used = used_bytes(client) - empty_bytes
             by_key, encodings = bytes_by_key(client, layout, products)
             return Report(
                 events=events,
@@ -116,7 +116,7 @@ async def _feed(
             if n % 5000 == 4999:
                 await asyncio.to_thread(wait_until, lambda n=n: counted(client, layout) + AHEAD > n)
             if (n + 1) % (events // SAMPLES) == 0:
-                samples.append(Sample(n + 1, _resident_bytes(pid) / 1e6, _used_bytes(client) / 1e6))
+                samples.append(Sample(n + 1, resident_bytes(pid) / 1e6, used_bytes(client) / 1e6))
         await producer.flush()
     finally:
         await producer.stop()
@@ -124,13 +124,14 @@ async def _feed(
     return samples
 
 
-def _resident_bytes(pid: int) -> int:
+def resident_bytes(pid: int) -> int:
     """Resident set of a process (Linux ``/proc``, see proc(5))."""
     pages = int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _used_bytes(client: redis.Redis) -> int:
+def used_bytes(client: redis.Redis) -> int:
+    """What Redis says it uses."""
     return int(client.info("memory")["used_memory"])
 
 

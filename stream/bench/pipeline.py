@@ -168,23 +168,28 @@ async def _fill(settings: Settings, events: int, products: int) -> None:
         await producer.stop()
 
 
-@contextlib.contextmanager
-def running_worker(settings: Settings) -> Iterator[tuple[int, redis.Redis, Layout]]:
-    """A worker process with the constant scorer; yields its pid, a client, and the names of its keys."""
-    namespace = f"bench-{uuid4().hex[:8]}"
-    environment = os.environ | {
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """What a worker process is configured by."""
+    return os.environ | {
         "REVIEWPULSE_KAFKA": settings.kafka,
         "REVIEWPULSE_REDIS": settings.redis,
-        "REVIEWPULSE_NAMESPACE": namespace,
-        "REVIEWPULSE_GROUP": namespace,
+        "REVIEWPULSE_NAMESPACE": settings.namespace,
+        "REVIEWPULSE_GROUP": settings.group,
         "REVIEWPULSE_TOPIC_REVIEWS": settings.topic_reviews,
         "REVIEWPULSE_SESSION_TIMEOUT_S": str(settings.session_timeout_s),
         "REVIEWPULSE_LOG_LEVEL": "warning",
     }
+
+
+@contextlib.contextmanager
+def running_worker(settings: Settings) -> Iterator[tuple[int, redis.Redis, Layout]]:
+    """A worker process with the constant scorer; yields its pid, a client, and the names of its keys."""
+    namespace = f"bench-{uuid4().hex[:8]}"
+    own = settings.model_copy(update={"namespace": namespace, "group": namespace})
     with tempfile.TemporaryFile() as log, connect(settings) as client:
         worker = subprocess.Popen(
             [sys.executable, "-m", "stream.cli.main", "worker", "--scorer", "constant"],
-            env=environment,
+            env=worker_environment(own),
             stdout=log,
             stderr=log,
         )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
+from builders import NOW_MS
 
 from stream.bench import redis as bench_redis
+from stream.bench import soak
 from stream.bench.live_stream import Stream
 from stream.bench.redis import ONE_HASH, OURS, REFERENCE, WINDOW_WAY, ours_with
+from stream.core.buckets import HOUR_MS
+
+if TYPE_CHECKING:
+    from stream.settings import Settings
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +55,31 @@ def test_a_stream_goes_forward_in_time_from_its_history_on() -> None:
     times = [at for piece in (*pieces, stream.take(100), stream.take(100)) for at in piece.at_ms]
     assert times == sorted(times)
     assert times[-1] - times[-200] == 199 * 500
+
+
+@pytest.mark.slow
+def test_a_soak_kills_workers_and_finds_every_total_exact() -> None:
+    report = soak.run(events=20_000, products=300, workers=2, kill_every_s=4.0)
+    assert report.differences == []
+    assert report.ledger == {"reviews:counted": 20_000}
+    assert report.is_exact
+    assert report.kills >= 1
+    assert report.samples[-1].events == 20_000
+    assert set(report.cpu_us_per_event) == {
+        *("decode", "score", "judge", "event loop", "fetch and the rest", "worker in all"),
+        *("Redis", "broker"),
+    }
+
+
+def test_a_soak_says_which_products_are_wrong(settings: Settings) -> None:
+    sent = soak.Sent(events=10, products=1, end_ms=NOW_MS)
+    assert soak.differences(settings, sent) == [
+        "product-0, all: 10 sent, 0 counted",
+        "product-0, 7d: 3 sent, 0 counted",
+    ]
+
+
+def test_a_soaks_recount_of_a_week_begins_with_a_whole_bucket() -> None:
+    sent = soak.Sent(events=21 * 24, products=1, end_ms=NOW_MS)  # an event an hour
+    assert sent.totals().tolist() == [21 * 24]
+    assert sent.last_week().tolist() == [7 * 24 + NOW_MS // HOUR_MS % 6]
