@@ -38,6 +38,8 @@ RUN_RECORDS = 1000
 POLL_MS = 200
 PROBE_MS = 3000
 """How long a record that should be there is waited for."""
+LOOK_S = 1.0
+"""How long an answer to "which logs are the topics?" holds; see ``stream/transport.py``."""
 PAUSE_S = 0.5
 """Before a broker that failed is asked again."""
 ENDLESS = 1 << 62
@@ -66,6 +68,8 @@ class LogReader:
         self._sink = sink
         self._put = put
         self._cursors: dict[TP, Cursor] = {}
+        self._look_at = 0.0
+        """From when on the answer no longer holds."""
         self._consumer = self._make_consumer(fetch_max_wait_ms=POLL_MS)
 
     def _make_consumer(self, **options: Any) -> AIOKafkaConsumer:
@@ -136,10 +140,40 @@ class LogReader:
             log.warning("cannot read; trying again", error=repr(error))
             await asyncio.sleep(PAUSE_S)
             return []
-        # No await from here on: a seek cannot come between what was fetched and its numbers.
-        made = [self._cursors[TP(*key)].run(records) for key, records in fetched.items() if records]
+        # No await between the fetch's return and here: a seek cannot come between.
+        cursors = dict(self._cursors)
+        known = clock() < self._look_at or await self._look(clock)
+        made: list[Run | None] = []
+        for key, records in fetched.items():
+            cursor = cursors[TP(*key)]
+            if not records or self._cursors[TP(*key)] is not cursor:
+                continue  # a seek came while it looked
+            if known:
+                made.append(cursor.run(records))
+            else:
+                self._consumer.seek(key, cursor.next_offset)
         ended = [cursor.farewell(clock()) for cursor in self._cursors.values() if cursor.ended]
         return [run for run in (*made, *ended) if run is not None]
+
+    async def _look(self, clock: Callable[[], float]) -> bool:
+        """Asks which logs the topics are, and ends the epochs of others; False when that is not known."""
+        asked_at = clock()
+        try:
+            facts = await self.topics(set(self._topics))
+        except KafkaError as error:
+            log.warning("cannot ask which logs the topics are; nothing is read", error=repr(error))
+            await asyncio.sleep(PAUSE_S)
+            return False
+        if missing := sorted(set(self._topics) - facts.keys()):
+            log.error("the topic is gone; waiting for it to come back", topic=", ".join(missing))
+            await asyncio.sleep(PAUSE_S)
+            return False
+        self._look_at = asked_at + LOOK_S
+        for tp, cursor in self._cursors.items():
+            now = facts[tp.topic].log
+            if now not in (None, cursor.log):
+                cursor.end(f"the topic is log {now} now, not {cursor.log or 'one without an id'}")
+        return True
 
     def handed_over(self, tp: TP) -> int:
         """Offset of the last record handed over, or before the first."""
