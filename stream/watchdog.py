@@ -20,6 +20,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -86,12 +87,16 @@ class Watchdog:
 
     def _run(self) -> None:
         while True:
-            if self._limits.loop_s:
-                faulthandler.dump_traceback_later(self._limits.loop_s * LOCKED_LIMITS, exit=True)
+            self._set_timer()
             self.report = self._watch.look(time.monotonic(), self._beats, self._seen, self._stopping)
             if self.report.stuck:
                 return self._end(self.report.stuck)
             time.sleep(LOOK_S)
+
+    def _set_timer(self) -> None:
+        if self._limits.loop_s:
+            with suppress(RuntimeError, OSError):  # there is no standard error to write to: do without
+                faulthandler.dump_traceback_later(self._limits.loop_s * LOCKED_LIMITS, exit=True)
 
     def _end(self, stuck: Stuck) -> None:
         faulthandler.cancel_dump_traceback_later()

@@ -165,3 +165,12 @@ async def test_without_a_limit_no_timer_runs(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(SystemExit):
             watchdog._run()
     assert timers == [60.0]
+
+
+def test_a_process_without_standard_error_is_watched_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room.sys, "stderr", None)
+    monkeypatch.setattr(room.time, "sleep", lambda _: (_ for _ in ()).throw(SystemExit))
+    watchdog = Watchdog(Limits())
+    with pytest.raises(SystemExit):
+        watchdog._run()
+    assert watchdog.report.live
