@@ -1,8 +1,8 @@
 """Ending tasks for certain, and waiting for what may never end.
 
 Python 3.11's ``asyncio.wait_for`` swallows a cancellation that comes just as what it waits for is done
-(https://github.com/python/cpython/issues/86296, mended in 3.12), and redis-py sends through it: about one
-cancelled call in six went on as if nothing had been said. So a task is cancelled until it ends.
+(https://github.com/python/cpython/issues/86296, mended in 3.12), and redis-py sends through it: nearly
+every second cancelled call went on as if nothing had been said. So a task is cancelled until it ends.
 """
 
 from __future__ import annotations
