@@ -2,6 +2,7 @@
 
 Rules:
 - It decides nothing: ``stream.core.watch`` does, and the pipeline about lost writes.
+- That a server goes away, and that it is back, is one log line each.
 - A server answers when somebody got an answer lately. It is asked all the time: Redis by the status board
   and the audit, Kafka for its logs' ends. That it is silent is seen before any call's own timeout.
 """
@@ -11,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import time
 from typing import TYPE_CHECKING, Any
+
+import structlog
 
 from stream.backlog import Backlog
 from stream.backoff import waits
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from stream.scorer.counted import CountedScorer
     from stream.settings import Settings
     from stream.watchdog import Watchdog
+
+log = structlog.get_logger("lookout")
 
 BEAT_S = 1.0
 LOOKS_PER_LIMIT = 5
@@ -105,12 +110,24 @@ class Lookout:
         self.board = Reach("Redis", patience_s)
         self._redis = Reach("Redis", patience_s)
         self._kafka = Reach("Kafka", patience_s)
+        self._away: set[str] = set()
 
     async def beat(self, watchdog: Watchdog) -> None:
         """Tells the watchdog every second, until cancelled."""
         while True:
-            watchdog.see(self.seen())
+            seen = self.seen()
+            self._say_who_is_away(seen)
+            watchdog.see(seen)
             await asyncio.sleep(BEAT_S)
+
+    def _say_who_is_away(self, seen: Seen) -> None:
+        for server, why in (("Redis", seen.redis), ("Kafka", seen.kafka)):
+            if why and server not in self._away:
+                self._away.add(server)
+                log.warning("a server is away; waiting for it", server=server, why=why)
+            elif not why and server in self._away:
+                self._away.discard(server)
+                log.info("the server answers again", server=server)
 
     def seen(self) -> Seen:
         """What is to be seen now."""

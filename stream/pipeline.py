@@ -547,4 +547,6 @@ def _why_unknown(as_of: Mapping[int, Span], applied: Sequence[int], lane: Lane) 
 
 
 def _problem(stored: int, known: int) -> str:
-    return "Redis lost writes" if stored < known else "somebody else applied them"
+    if stored < known:
+        return "Redis lost writes"
+    return "they were applied already, by another worker or by a call whose answer got lost"

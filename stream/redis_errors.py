@@ -90,6 +90,9 @@ def failure(error: Exception, url: str, *, at_start: bool = False) -> Exception:
 def told(error: Exception, url: str) -> str:
     """What went wrong and where, for people: without a password, with a remedy where we know one."""
     cause = _cause(error)
+    if isinstance(cause, OutOfMemoryError):
+        remedy = "raise its maxmemory, and never let it evict"
+        return f"Redis at {shown_url(url)} is full: {remedy}. It said: {cause}"
     refusal = _refusal(cause, url)
     return f"Redis at {shown_url(url)} {refusal}" if refusal else f"Redis at {shown_url(url)}: {cause}"
 

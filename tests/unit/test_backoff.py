@@ -98,3 +98,28 @@ async def test_a_wait_that_is_given_up_is_forgotten(monkeypatch: pytest.MonkeyPa
     with pytest.raises(asyncio.CancelledError):
         await backoff.retry(Flaky(1), "connect to Redis")
     assert backoff.waits() == []
+
+
+async def test_a_call_that_has_no_answer_yet_is_said_once_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backoff, "SLOW_S", 0)
+    monkeypatch.setattr(backoff, "_said_slow_at", {})
+
+    async def slow() -> None:
+        await asyncio.sleep(0.01)
+
+    with capture_logs() as said:
+        await backoff.retry(slow, "apply")
+        await backoff.retry(slow, "apply")
+        await backoff.retry(slow, "rewind")
+        await backoff.retry(slow, "score", inside=True)
+    assert [(line["event"], line["doing"]) for line in said] == [
+        ("a dependency is slow", "apply"),
+        ("a dependency is slow", "rewind"),
+    ]
+
+
+async def test_a_call_that_is_answered_in_time_is_not_called_slow() -> None:
+    with capture_logs() as said:
+        await backoff.retry(Flaky(0), "apply")
+        await asyncio.sleep(0)
+    assert said == []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from builders import CHATS, REVIEWS
 from faust.types import TP
+from structlog.testing import capture_logs
 
 from stream import backoff, lookout
 from stream.core.watch import Seen
@@ -138,3 +139,14 @@ def test_a_batch_that_fails_is_not_counted() -> None:
     with pytest.raises(RuntimeError):
         score_encoded(scorer, scorer.encode(["one"]), token_budget=4)
     assert scorer.batches == 0
+
+
+def test_a_server_that_goes_away_and_comes_back_is_one_line_each(look: Callable[..., Lookout]) -> None:
+    watched = look()
+    with capture_logs() as said:
+        for kafka in (None, "Kafka has not answered for 12 s", "Kafka has not answered for 13 s", None, None):
+            watched._say_who_is_away(Seen(kafka=kafka))
+    assert [(line["log_level"], line["server"], line.get("why")) for line in said] == [
+        ("warning", "Kafka", "Kafka has not answered for 12 s"),
+        ("info", "Kafka", None),
+    ]

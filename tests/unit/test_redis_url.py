@@ -13,6 +13,7 @@ from redis.exceptions import (
     ConnectionError,  # noqa: A004
     MovedError,
     NoPermissionError,
+    OutOfMemoryError,
     RedisClusterException,
     ResponseError,
 )
@@ -177,3 +178,12 @@ def test_a_server_of_another_kind_is_told_with_the_scheme_to_write() -> None:
 def test_what_is_ours_stays_what_it_is() -> None:
     ours = ResponseError("WRONGTYPE Operation against a key holding the wrong kind of value")
     assert failure(ours, CLUSTER, at_start=True) is ours
+
+
+def test_a_full_server_is_waited_for_and_the_remedy_is_told() -> None:
+    told = failure(OutOfMemoryError("command not allowed when used memory > 'maxmemory'."), "redis://r:1/0")
+    assert isinstance(told, DependencyError)
+    assert str(told) == (
+        "Redis at redis://r:1/0 is full: raise its maxmemory, and never let it evict."
+        " It said: command not allowed when used memory > 'maxmemory'."
+    )
