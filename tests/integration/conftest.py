@@ -17,7 +17,7 @@ from stream.settings import load
 from stream.topics import ensure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 STOP_S = 30.0
@@ -26,11 +26,14 @@ STOP_S = 30.0
 class WorkerProcess:
     """``reviewpulse worker`` in a process of its own, configured by the environment."""
 
-    def __init__(self, log_path: Path, *arguments: str) -> None:
+    def __init__(self, log_path: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.log_path = log_path
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stream.cli.main", "worker", *arguments], stdout=log, stderr=log
+                [sys.executable, "-m", "stream.cli.main", "worker", *arguments],
+                stdout=log,
+                stderr=log,
+                env=environment,
             )
 
     def wait_for(self, text: str, timeout_s: float = 60.0) -> None:

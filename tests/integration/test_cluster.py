@@ -17,7 +17,7 @@ from stream.redis_config import connect
 from stream.settings import load
 from stream.store.layout import Layout
 from tests.integration.cluster import LocalCluster
-from tests.integration.test_conservation import EVENTS, make_events, recount, send, stored
+from tests.integration.conservation import EVENTS, make_events, recount, send, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

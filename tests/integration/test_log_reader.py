@@ -20,7 +20,7 @@ from stream.scorer.constant import ConstantScorer
 from stream.store.layout import Layout
 from stream.store.redis import RedisStore
 from stream.topics import ensure
-from tests.integration.test_conservation import make_events, recount, send, stored
+from tests.integration.conservation import make_events, recount, send, stored
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable

@@ -17,7 +17,7 @@ from stream.client import LiveCounters
 from stream.redis_config import connect
 from stream.settings import load
 from stream.store.layout import MARK_FIELD, Layout, read_written
-from tests.integration.test_conservation import EVENTS, Sent, make_events, recount, send, stored
+from tests.integration.conservation import EVENTS, Sent, make_events, recount, send, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable

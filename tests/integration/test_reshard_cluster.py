@@ -9,7 +9,7 @@ import pytest
 from stream.client import LiveCounters
 from stream.settings import load
 from tests.integration.cluster import LocalCluster
-from tests.integration.test_conservation import make_events, recount, stored
+from tests.integration.conservation import make_events, recount, stored
 from tests.integration.test_rebuild import rebuild
 from tests.integration.test_reshard import count, reshard
 
