@@ -313,22 +313,30 @@ LOST_WRITES = "Redis lost writes"
 FAULTS = (
     Fault("workers-killed", workers_killed, (READS_ON,), harms_servers=False),
     Fault("worker-paused", worker_paused, (READS_ON,), harms_servers=False),
-    Fault("rebalance-storm", rebalance_storm, (READS_ON,), harms_servers=False),
+    Fault("rebalance-storm", rebalance_storm, (READS_ON,), harms_servers=False, in_ci=False),
     Fault("scaled-up-and-down", scaled_up_and_down, (READS_ON,), workers=1, harms_servers=False),
     Fault("producer-repeats", producer_repeats_itself, (READS_ON,), harms_servers=False, repeats=0.1),
-    Fault("redis-killed", redis_killed, (WAITS, IS_BACK)),
-    Fault("redis-lost-a-second", redis_lost_a_second, (LOST_WRITES, READS_ON)),
+    Fault("redis-killed", redis_killed, (WAITS, IS_BACK), in_ci=False),
+    Fault("redis-lost-a-second", redis_lost_a_second, (LOST_WRITES, READS_ON), in_ci=False),
     Fault("redis-older-copy", redis_older_copy, (LOST_WRITES, READS_ON)),
-    Fault("redis-flushed", redis_flushed, (LOST_WRITES, READS_ON)),
-    Fault("redis-slow", redis_slow, ("a dependency is slow",), proxied=True),
-    Fault("redis-unreachable", redis_unreachable, (WAITS, IS_BACK), proxied=True),
+    Fault("redis-flushed", redis_flushed, (LOST_WRITES, READS_ON), in_ci=False),
+    Fault("redis-slow", redis_slow, ("a dependency is slow",), proxied=True, in_ci=False),
+    Fault("redis-unreachable", redis_unreachable, (WAITS, IS_BACK), proxied=True, in_ci=False),
     Fault("redis-cut", redis_cut, (WAITS, IS_BACK), proxied=True),
-    Fault("redis-full", redis_full, (WAITS, "is full: raise its maxmemory", IS_BACK)),
-    Fault("redis-disk-full", redis_disk_full, (WAITS, "Errors writing to the AOF file", IS_BACK)),
+    Fault("redis-full", redis_full, (WAITS, "is full: raise its maxmemory", IS_BACK), in_ci=False),
+    Fault(
+        "redis-disk-full", redis_disk_full, (WAITS, "Errors writing to the AOF file", IS_BACK), in_ci=False
+    ),
     Fault("broker-emptied", broker_emptied, ("it is another log than the one counted so far",)),
-    Fault("broker-unreachable", broker_unreachable, (IS_AWAY, ANSWERS, READS_ON), proxied=True),
-    Fault("broker-cut", broker_cut, (IS_AWAY, ANSWERS, READS_ON), proxied=True),
-    Fault("stopped-without-broker", stopped_without_broker, ("Kafka does not answer",), proxied=True),
+    Fault("broker-unreachable", broker_unreachable, (IS_AWAY, ANSWERS, READS_ON), proxied=True, in_ci=False),
+    Fault("broker-cut", broker_cut, (IS_AWAY, ANSWERS, READS_ON), proxied=True, in_ci=False),
+    Fault(
+        "stopped-without-broker",
+        stopped_without_broker,
+        ("Kafka does not answer",),
+        proxied=True,
+        in_ci=False,
+    ),
     Fault(
         "stopped-without-redis",
         stopped_without_redis,
@@ -336,5 +344,5 @@ FAULTS = (
         proxied=True,
         in_ci=False,  # the drain alone takes 20 s
     ),
-    Fault("several-at-once", several_at_once, (READS_ON,), shards=3, proxied=True),
+    Fault("several-at-once", several_at_once, (READS_ON,), shards=3, proxied=True, in_ci=False),
 )
