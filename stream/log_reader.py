@@ -22,6 +22,7 @@ from faust.types import TP
 from stream.backoff import retry
 from stream.errors import DependencyError
 from stream.kafka_config import aiokafka_config
+from stream.log_questions import ask_ends, probe
 from stream.reading import open_file
 from stream.runs import Cursor, Position, Run
 from stream.topic_ids import TopicFacts, ask_topics
@@ -36,8 +37,6 @@ log = structlog.get_logger("log_reader")
 
 RUN_RECORDS = 1000
 POLL_MS = 200
-PROBE_MS = 3000
-"""How long a record that should be there is waited for."""
 LOOK_S = 1.0
 """How long an answer to "which logs are the topics?" holds; see ``stream/transport.py``."""
 PAUSE_S = 0.5
@@ -70,15 +69,12 @@ class LogReader:
         self._cursors: dict[TP, Cursor] = {}
         self._look_at = 0.0
         """From when on the answer no longer holds."""
-        self._consumer = self._make_consumer(fetch_max_wait_ms=POLL_MS)
-
-    def _make_consumer(self, **options: Any) -> AIOKafkaConsumer:
-        return AIOKafkaConsumer(
-            **aiokafka_config(self._settings),
+        self._consumer = AIOKafkaConsumer(
+            **aiokafka_config(settings),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            **options,
+            fetch_max_wait_ms=POLL_MS,
         )
 
     async def start(self) -> None:
@@ -196,10 +192,7 @@ class LogReader:
 
     async def ends(self, tps: set[TP]) -> dict[TP, tuple[int, int]]:
         """First and next offset of each partition."""
-        keys = [TopicPartition(*tp) for tp in tps]
-        first = await self._consumer.beginning_offsets(keys)
-        end = await self._consumer.end_offsets(keys)
-        return {TP(*key): (first[key], end[key]) for key in keys}
+        return await ask_ends(self._consumer, tps)
 
     async def committed(self, tp: TP) -> int:  # noqa: ARG002
         """What a group was told is about other counters than these."""
@@ -207,18 +200,7 @@ class LogReader:
 
     async def has_record(self, tp: TP, offset: int) -> bool | None:
         """Whether the record at ``offset`` can be read; None when nobody knows. Costs a connection."""
-        key = TopicPartition(*tp)
-        probe = self._make_consumer()
-        try:
-            await probe.start()
-            probe.assign([key])
-            probe.seek(key, offset)
-            fetched = await probe.getmany(key, timeout_ms=PROBE_MS, max_records=1)
-        except (OffsetOutOfRangeError, NoOffsetForPartitionError):
-            return False
-        finally:
-            await probe.stop()
-        return True if any(record.offset == offset for record in fetched.get(key, ())) else None
+        return await probe(tp, offset, **aiokafka_config(self._settings))
 
 
 async def ends_of(settings: Settings, topics: Sequence[str]) -> dict[TP, tuple[int, int]]:
@@ -231,13 +213,12 @@ async def ends_of(settings: Settings, topics: Sequence[str]) -> dict[TP, tuple[i
     try:
         await consumer.start()
         await consumer.topics()
-        keys = [TopicPartition(each, n) for each in topics for n in consumer.partitions_for_topic(each) or ()]
-        first, end = await consumer.beginning_offsets(keys), await consumer.end_offsets(keys)
+        tps = [TP(each, n) for each in topics for n in consumer.partitions_for_topic(each) or ()]
+        return await ask_ends(consumer, tps)
     except KafkaError as error:
         raise DependencyError(f"Kafka at {settings.kafka}: {error!r}") from error
     finally:
         await consumer.stop()
-    return {TP(*key): (first[key], end[key]) for key in keys}
 
 
 @dataclass(slots=True)

@@ -40,6 +40,7 @@ from faust.types import TP, ConsumerMessage
 
 from stream.backoff import retry
 from stream.errors import DependencyError
+from stream.log_questions import ask_ends, probe
 from stream.runs import Cursor, Run
 from stream.tasks import end
 from stream.topic_ids import TopicFacts, ask_topics
@@ -62,8 +63,6 @@ FETCH_WAIT_MS = 20
 
 Kafka answers at once when records come, so it is only how often an idle worker asks. The local broker answers
 when half of it is over, so there it is latency, too: Faust's own 1,500 would be 400 ms of it."""
-PROBE_MS = 3000
-"""How long a record that should be there is waited for."""
 SEEK_PATIENCE_S = 20.0
 """How long Faust waits for a seek. It would give up after 90 s, and half a minute is a failover of Redis."""
 LOOK_S = 1.0
@@ -248,11 +247,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         return ends
 
     async def _ends(self, tps: set[TP]) -> dict[TP, tuple[int, int]]:
-        consumer = self._ensure_consumer()
-        partitions = [driver.ensure_aiokafka_TP(tp) for tp in tps]
-        first = await consumer.beginning_offsets(partitions)
-        end = await consumer.end_offsets(partitions)
-        return {TP(*key): (first[key], end[key]) for key in partitions}
+        return await ask_ends(self._ensure_consumer(), tps)
 
     async def committed(self, tp: TP) -> int:
         """Next offset of a partition, as the group was told it last; 0 when it never was."""
@@ -262,28 +257,18 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     async def has_record(self, tp: TP, offset: int) -> bool | None:
         """Whether the record at ``offset`` can be read. Costs a connection: for cases in doubt."""
-        found: bool | None = await self.call_thread(self._has_record, driver.ensure_aiokafka_TP(tp), offset)
+        found: bool | None = await self.call_thread(self._has_record, tp, offset)
         return found
 
-    async def _has_record(self, partition: TopicPartition, offset: int) -> bool | None:
+    async def _has_record(self, tp: TP, offset: int) -> bool | None:
         conf = self.app.conf
-        probe = AIOKafkaConsumer(
+        return await probe(
+            tp,
+            offset,
             client_id=conf.broker_client_id,
             bootstrap_servers=driver.server_list(self.transport.url, self.transport.default_port),
-            auto_offset_reset="none",
             **driver.credentials_to_aiokafka_auth(conf.broker_credentials, conf.ssl_context),
         )
-        try:
-            await probe.start()
-            probe.assign([partition])
-            probe.seek(partition, offset)
-            fetched = await probe.getmany(partition, timeout_ms=PROBE_MS, max_records=1)
-        except (OffsetOutOfRangeError, NoOffsetForPartitionError):
-            return False
-        finally:
-            await probe.stop()
-        # Nothing within the wait: a new leader may not give what its followers do not have yet.
-        return True if any(record.offset == offset for record in fetched.get(partition, ())) else None
 
     async def seek_all(self, positions: Mapping[TP, Position], epochs: Mapping[TP, int]) -> None:
         """Puts the partitions that are still ours where ``positions`` says, and starts their epochs."""
