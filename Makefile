@@ -1,7 +1,7 @@
 # One command does it all: `make demo` and `make test` need Python 3.11 to 3.13, make, and pip's registry.
 #
 #   make demo DEMO_ARGS="--headless --duration 60"
-#   make test PYTEST_ARGS="-k conservation"
+#   make test PYTEST_ARGS="-k conservation"   (JOBS=1 for one test at a time)
 #   make check                     what CI runs beside the tests: lint, types, architecture
 #   make PYTHON=python3.12 test    with another Python (`make clean` first)
 #   make up, make down             the containers of docker-compose.yml, on CPUs
@@ -18,6 +18,9 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
+# Test processes, each with servers of its own: integration tests wait more than they compute.
+JOBS ?= 2
+
 .PHONY: help demo test lint types check up down clean
 
 help:
@@ -27,7 +30,7 @@ demo: $(VENV)/.demo
 	$(BIN)/reviewpulse demo $(DEMO_ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check
