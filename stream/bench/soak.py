@@ -2,7 +2,7 @@
 
 Rules:
 - Workers as shipped with the constant scorer. Every so often one of them, at random, gets SIGKILL, and
-  another is started in its place at once.
+  another is started in its place at once. A fleet that counted nothing since the last kill is left alone.
 - The shop's time runs faster than ours, ``DAYS`` of it in one run: records carry timestamps of their own. So
   in the second half of the run Redis holds what it holds after weeks, and must not grow.
 - The recount is of what was sent and knows nothing of the counters: events by product, and by quarter-day.
@@ -407,8 +407,11 @@ class _Soak:
         )
 
     async def _kill(self, every_s: float) -> None:
+        """Every so often, but not before the fleet has counted again: one that only joins never would."""
         while every_s:
+            counted_then = self._counted
             await asyncio.sleep(every_s)
+            await self._wait_for(counted_then + 1)
             self.fleet.kill_one()
 
 
