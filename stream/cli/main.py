@@ -35,15 +35,6 @@ CommandLineError: type[Any] = next(
     each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
 )
 
-app = typer.Typer(
-    name="reviewpulse",
-    help="Real-time sentiment for e-commerce: reviews and chats in, live counters and alerts out.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
-)
-
 
 def _show_version(value: bool) -> None:
     if value:
@@ -51,7 +42,6 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
 def _root(
     version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Print the version."
@@ -60,8 +50,17 @@ def _root(
     pass
 
 
-def _register_commands() -> None:
-    """Adds the subcommands: ours first, then those of the rooms that serving does not import."""
+def command_line() -> typer.Typer:
+    """All commands: ours first, then those of the rooms that serving does not import."""
+    app = typer.Typer(
+        name="reviewpulse",
+        help="Real-time sentiment for e-commerce: reviews and chats in, live counters and alerts out.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="markdown",
+    )
+    app.callback()(_root)
     app.command("doctor")(doctor)
     app.command("demo")(demo)
     app.command("local")(local)
@@ -79,11 +78,12 @@ def _register_commands() -> None:
     app.add_typer(dlq, name="dlq")
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)
+    return app
 
 
 def main() -> None:
     """Runs the command line and exits with a meaningful code."""
-    _register_commands()
+    app = command_line()
     errors = Console(stderr=True, highlight=False)
     try:
         code = app(standalone_mode=False)

@@ -16,7 +16,7 @@ import pytest
 import typer
 import yaml
 
-from stream.cli.main import _register_commands, app
+from stream.cli.main import command_line
 from stream.health import address_of
 from stream.redis_config import redis_kwargs
 from stream.settings import PREFIX, Settings, load, unknown_variables
@@ -48,8 +48,7 @@ def settings_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 def parse(arguments: list[str]) -> None:
     """Parses a command line of ours without running it; raises when it is none."""
-    _register_commands()
-    group: Any = typer.main.get_command(app)
+    group: Any = typer.main.get_command(command_line())
     command = group.commands[arguments[0]]
     command.make_context(arguments[0], list(arguments[1:]))
 

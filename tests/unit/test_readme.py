@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from stream.cli import main
+from stream.cli.main import command_line
 from stream.settings import markdown_table
 
 ROOT = Path(__file__).parents[2]
@@ -27,9 +27,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_command_is_in_the_table_and_every_one_in_the_table_exists() -> None:
-    if not main.app.registered_commands:
-        main._register_commands()
-    group = typer.main.get_command(main.app)
+    group = typer.main.get_command(command_line())
     commands = set(group.commands)  # type: ignore[attr-defined]
     table = README[README.index("| command | does |") : README.index("Exit codes:")]
     named = {

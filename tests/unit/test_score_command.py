@@ -5,17 +5,13 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from stream.cli.main import app
-from stream.cli.score import score
+from stream.cli.main import command_line
 from stream.errors import UsageError
-
-if not any(command.name == "score" for command in app.registered_commands):
-    app.command("score")(score)
 
 
 def run(*arguments: str, stdin: str | bytes = "") -> tuple[int, str, str]:
     """Exit code, standard output and standard error, with the constant scorer (P(positive) 0.9)."""
-    found = CliRunner().invoke(app, ["score", "--scorer", "constant", *arguments], input=stdin)
+    found = CliRunner().invoke(command_line(), ["score", "--scorer", "constant", *arguments], input=stdin)
     if found.exception and not isinstance(found.exception, SystemExit):
         raise found.exception
     return found.exit_code, found.stdout, found.stderr
