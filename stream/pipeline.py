@@ -40,7 +40,7 @@ import structlog
 from stream.backoff import retry
 from stream.core.decode import DeadLetter, Limits, decode_run
 from stream.lanes import RunMissing
-from stream.record import Judge, Part, Timing
+from stream.record import Basis, Judge, Part, Timing
 from stream.scorer import isolate
 from stream.store.contract import MOVED
 from stream.tasks import end
@@ -398,16 +398,9 @@ class Pipeline:
         states = await self._states(part, lane)
         if states is None:
             return None
+        basis = Basis(tuple(lane.judged), states, lane.seen, lane.generation)
         judged: Judged = await self._in_thread(
-            "judge",
-            self._judge.judge,
-            part,
-            window.scored,
-            tuple(lane.judged),
-            states,
-            lane.seen,
-            window.timing,
-            lane.generation,
+            "judge", self._judge.judge, part, window.scored, basis, window.timing
         )
         for step in judged.steps:
             lane.judged[step.shard] = step.last

@@ -125,6 +125,19 @@ class Timing(NamedTuple):
     score_ms: float
 
 
+class Basis(NamedTuple):
+    """What a part's steps build on: all that came before it in its partition."""
+
+    applied: tuple[int, ...]
+    """Highest offset by shard."""
+    states: Mapping[str, bytes | None]
+    """Detector states of the part's products."""
+    seen: Seen | None
+    """What the partition remembers; judging brings it up to date. None counts every event."""
+    generation: int = 0
+    """Of the counters that all this is of."""
+
+
 class Judged(NamedTuple):
     """A part, ready to be applied."""
 
@@ -158,94 +171,38 @@ class Judge:
         self._late_after_ms = late_after_ms
         self._with_scores = with_scores
 
-    def judge(
-        self,
-        part: Part,
-        scored: Scored,
-        applied: Sequence[int],
-        states: Mapping[str, bytes | None],
-        seen: Seen | None,
-        timing: Timing,
-        generation: int = 0,
-    ) -> Judged:
+    def judge(self, part: Part, scored: Scored, basis: Basis, timing: Timing) -> Judged:
         """The steps that record a part.
 
         Args:
             part: decoded.
             scored: results of its whole window.
-            applied: highest applied offset of its partition, by shard.
-            states: detector states of its products.
-            seen: what its partition remembers, up to this part; it is brought up to date. None counts
-                every event.
+            basis: what is known up to this part.
             timing: of its window, for scores.
-            generation: which ``applied`` and ``states`` are of.
         """
-        fresh = _Fresh.of(part, scored, applied, seen)
+        fresh = _Fresh.of(part, scored, basis)
         products = tally(fresh.events, fresh.labels, fresh.sentiments, self._late_after_ms)
         new_states: dict[str, bytes] = {}
         alerts: dict[str, list[bytes]] = {}
         for product_id, product in products.items():
             observations = [fresh.observation(row) for row in product.rows]
             state, transitions = self._detector.judge(
-                product_id, part.channel, states.get(product_id), observations
+                product_id, part.channel, basis.states.get(product_id), observations
             )
             new_states[product_id] = state
             if transitions:
                 alerts[product_id] = [msgspec.json.encode(alert) for alert in transitions]
         steps = []
-        for shard, base in enumerate(applied):
+        for shard, base in enumerate(basis.applied):
             if base < part.last_offset:
                 here = {
                     product_id: product
                     for product_id, product in products.items()
-                    if shard_of(product_id, len(applied)) == shard
+                    if shard_of(product_id, len(basis.applied)) == shard
                 }
-                step = self._step(part, applied, shard, fresh, here, new_states, alerts, seen)
-                steps.append(step._replace(generation=generation))
+                steps.append(_step(part, basis, shard, fresh, here, new_states, alerts))
         scores = self._scores(part, fresh, timing) if self._with_scores else []
         return Judged(part, steps, fresh.dead, new_states, scores)
-
-    def _step(
-        self,
-        part: Part,
-        applied: Sequence[int],
-        shard: int,
-        fresh: _Fresh,
-        products: Mapping[str, ProductTally],
-        states: Mapping[str, bytes],
-        alerts: Mapping[str, list[bytes]],
-        seen: Seen | None,
-    ) -> Apply:
-        outcomes = {
-            "counted": sum(len(product.rows) for product in products.values()),
-            "late": sum(product.late for product in products.values()),
-            "dead": len(fresh.dead) if shard == 0 else 0,
-            "skipped": fresh.skipped if shard == 0 else 0,
-            "duplicate": sum(shard_of(event.product_id, len(applied)) == shard for event in fresh.duplicates),
-        }
-        return Apply(
-            shard=shard,
-            partition=part.name,
-            base=applied[shard],
-            last=part.last_offset,
-            channel=part.channel,
-            arrival_ms=max((event.arrival_ms for event in fresh.events), default=0),
-            ledger={f"{part.channel}:{name}": number for name, number in outcomes.items() if number},
-            products=[
-                ProductApply(
-                    product_id,
-                    product.late,
-                    product.first_event_ms,
-                    product.last_event_ms,
-                    states[product_id],
-                    list(product.spans.items()),
-                )
-                for product_id, product in products.items()
-            ],
-            transitions=[alert for product_id in products for alert in alerts.get(product_id, ())],
-            seen=fresh.remembered(products, part.last_offset, seen.kept) if seen else [],
-            forgotten=segments_out_of_reach(applied[shard], part.last_offset, seen.kept) if seen else [],
-        )
 
     def _scores(self, part: Part, fresh: _Fresh, timing: Timing) -> list[Score]:
         return [
@@ -265,6 +222,50 @@ class Judge:
         ]
 
 
+def _step(
+    part: Part,
+    basis: Basis,
+    shard: int,
+    fresh: _Fresh,
+    products: Mapping[str, ProductTally],
+    states: Mapping[str, bytes],
+    alerts: Mapping[str, list[bytes]],
+) -> Apply:
+    """A part's step on one shard; ``products`` are those of the shard."""
+    applied, seen = basis.applied, basis.seen
+    outcomes = {
+        "counted": sum(len(product.rows) for product in products.values()),
+        "late": sum(product.late for product in products.values()),
+        "dead": len(fresh.dead) if shard == 0 else 0,
+        "skipped": fresh.skipped if shard == 0 else 0,
+        "duplicate": sum(shard_of(event.product_id, len(applied)) == shard for event in fresh.duplicates),
+    }
+    return Apply(
+        shard=shard,
+        partition=part.name,
+        base=applied[shard],
+        last=part.last_offset,
+        channel=part.channel,
+        arrival_ms=max((event.arrival_ms for event in fresh.events), default=0),
+        ledger={f"{part.channel}:{name}": number for name, number in outcomes.items() if number},
+        products=[
+            ProductApply(
+                product_id,
+                product.late,
+                product.first_event_ms,
+                product.last_event_ms,
+                states[product_id],
+                list(product.spans.items()),
+            )
+            for product_id, product in products.items()
+        ],
+        transitions=[alert for product_id in products for alert in alerts.get(product_id, ())],
+        seen=fresh.remembered(products, part.last_offset, seen.kept) if seen else [],
+        forgotten=segments_out_of_reach(applied[shard], part.last_offset, seen.kept) if seen else [],
+        generation=basis.generation,
+    )
+
+
 @dataclass
 class _Fresh:
     """The events of a part that the store does not have yet, with their scores."""
@@ -281,18 +282,12 @@ class _Fresh:
     fingerprints: NDArray[np.uint64] | None
 
     @classmethod
-    def of(
-        cls,
-        part: Part,
-        scored: Scored,
-        applied: Sequence[int],
-        seen: Seen | None,
-    ) -> _Fresh:
+    def of(cls, part: Part, scored: Scored, basis: Basis) -> _Fresh:
         events, prints = part.events, part.fingerprints
         probabilities, labels = scored.probabilities[part.rows], scored.labels[part.rows]
         first, stop = part.rows.start, part.rows.stop
         failed = {row - first: why for row, why in scored.failed.items() if first <= row < stop}
-        rows, duplicates = _to_count(part, failed, applied, seen)
+        rows, duplicates = _to_count(part, failed, basis.applied, basis.seen)
         if len(rows) < len(events):
             events = [events[row] for row in rows]
             probabilities, labels = probabilities[rows], labels[rows]
@@ -303,8 +298,8 @@ class _Fresh:
             sentiments=np.rint((probabilities[:, 2] - probabilities[:, 0]) * 1000).astype(int).tolist(),
             p_negative=probabilities[:, 0].tolist(),
             probabilities=probabilities,
-            dead=_refused(part, failed, applied),
-            skipped=sum(offset > applied[0] for offset in part.skipped),
+            dead=_refused(part, failed, basis.applied),
+            skipped=sum(offset > basis.applied[0] for offset in part.skipped),
             duplicates=duplicates,
             fingerprints=prints,
         )

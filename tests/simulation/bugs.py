@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from stream.lanes import Lane
-    from stream.record import Judge, Judged, Part
+    from stream.record import Basis, Judge, Judged, Part
     from stream.runs import Position, Run
 
 MOST_OFFSETS = 100
@@ -177,8 +177,10 @@ class _JudgeOfTheLast:
     def __init__(self, judge: Judge) -> None:
         self._judge = judge
 
-    def judge(self, part: Part, scored: Any, applied: Sequence[int], *args: Any) -> Judged:
-        judged = self._judge.judge(part, scored, [min(applied)] * len(applied), *args)
+    def judge(self, part: Part, scored: Any, basis: Basis, timing: Any) -> Judged:
+        applied = basis.applied
+        as_the_last = basis._replace(applied=(min(applied),) * len(applied))
+        judged = self._judge.judge(part, scored, as_the_last, timing)
         steps = [step._replace(base=applied[step.shard]) for step in judged.steps]
         return judged._replace(steps=[step for step in steps if step.base < step.last])
 
