@@ -59,13 +59,13 @@ def test_a_stream_goes_forward_in_time_from_its_history_on() -> None:
 
 @pytest.mark.slow
 def test_a_soak_kills_workers_and_finds_every_total_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(soak, "AHEAD", 4_000)  # so that not all is counted at the first look
-    report = soak.run(events=16_000, products=300, workers=2, kill_every_s=1.0)
+    monkeypatch.setattr(soak, "AHEAD", 4_000)  # it then takes longer than the time between two kills
+    report = soak.run(events=30_000, products=300, workers=2, kill_every_s=3.0)
     assert report.differences == []
-    assert report.ledger == {"reviews:counted": 16_000}
+    assert report.ledger == {"reviews:counted": 30_000}
     assert report.is_exact
     assert report.kills >= 1
-    assert report.samples[-1].events == 16_000
+    assert report.samples[-1].events == 30_000
     assert set(report.cpu_us_per_event) == {
         *("decode", "score", "judge", "event loop", "fetch and the rest", "worker in all"),
         *("Redis", "broker"),
