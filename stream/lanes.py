@@ -98,6 +98,12 @@ class Lane:
             self.note = suspicion.widened(self.note, min(self.applied))
             self.note_left = bool(self.note.width)
 
+    def close(self) -> None:
+        """Nothing of it is applied any more; frees what it takes, for the partition may never come back."""
+        self.closed = True
+        self.states = OrderedDict()
+        self.seen = None
+
     def remember(self, states: Mapping[str, bytes]) -> None:
         """Keeps new detector states for the next window."""
         for product_id, state in states.items():
@@ -296,10 +302,10 @@ class Lanes:
         }
 
     def close(self, tps: Iterable[TP]) -> None:
-        """Drops whatever of these partitions is still on its way."""
+        """Drops whatever of these partitions is still on its way, and what was remembered of them."""
         for tp in tps:
             if tp in self._lanes:
-                self._lanes[tp].closed = True
+                self._lanes[tp].close()
 
     def is_current(self, tp: TP, epoch: int) -> bool:
         """Whether work of that epoch may still be applied."""

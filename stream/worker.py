@@ -11,6 +11,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import signal
@@ -77,6 +78,9 @@ RATE_REPORTS = 10
 LOG_REPORTS = 30
 """One log line for so many reports."""
 GC_YOUNG_OBJECTS = 50_000
+LARGE_BLOCK_BYTES = 256 * 1024
+M_MMAP_THRESHOLD = -3
+"""From ``malloc.h``."""
 BUFFERED_RUNS = 8
 """Runs that may wait between Faust's fetch and the pipeline."""
 
@@ -120,6 +124,7 @@ async def _serve(settings: Settings, watchdog: Watchdog) -> bool:
     scorer = await asyncio.to_thread(load_scorer, settings)
     loading.cancel()
     _calm_garbage_collector()
+    _return_large_blocks()
     worker = Worker(settings, scorer, watchdog)
     starting = asyncio.create_task(worker.start())
     stopping = asyncio.create_task(stop.wait())
@@ -377,6 +382,18 @@ def _calm_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_YOUNG_OBJECTS, 20, 20)
+
+
+def _return_large_blocks() -> None:
+    """Has the allocator give large blocks back to the system when they are freed.
+
+    glibc does so from 128 KB on, but each such block that is freed raises the limit, up to 32 MB
+    (mallopt(3)). Fetched batches and tables of fingerprints then come and go between small objects, and the
+    holes they leave add up: some 50 MB in a worker, more with each rebalance (docs/soak.md). Other allocators
+    have no such option.
+    """
+    with suppress(AttributeError):
+        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK_BYTES)
 
 
 def _faust_app(settings: Settings, state_dir: str) -> faust.App:

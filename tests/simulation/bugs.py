@@ -189,6 +189,13 @@ class _JudgeOfTheLast:
 
 
 class KeepsStates(Lanes):
+    def close(self, tps: Iterable[Any]) -> None:
+        tps = [tp for tp in tps if tp in self._lanes]
+        states = {tp: self._lanes[tp].states for tp in tps}
+        super().close(tps)
+        for tp, remembered in states.items():
+            self._lanes[tp].states = remembered
+
     def open(self, positions: Mapping[Any, Any]) -> Mapping[Any, int]:
         states = {tp: self._lanes[tp].states for tp in positions if tp in self._lanes}
         epochs = super().open(positions)

@@ -6,6 +6,7 @@ import pytest
 from builders import CHATS, REVIEWS, record, run
 
 from stream import lanes as lanes_module
+from stream.core.seen import Seen
 from stream.lanes import Lanes, RunMissing
 from stream.runs import Position
 from stream.store.memory import MemoryStore
@@ -65,6 +66,15 @@ def test_a_closed_lane_takes_nothing_until_it_is_opened_again() -> None:
     assert lanes.owned() == set()
     assert lanes.open({REVIEWS: Position(0, (-1,))}) == {REVIEWS: 2}
     assert lanes.owned() == {"reviews:0"}
+
+
+def test_a_closed_lane_holds_nothing_more() -> None:
+    lanes = opened(-1)
+    lane = lanes[REVIEWS]
+    lane.remember({"p1": b"state"})
+    lane.seen = Seen(kept=1)
+    lanes.close([REVIEWS])
+    assert (lane.closed, len(lane.states), lane.seen) == (True, 0, None)
 
 
 def test_a_lane_knows_the_channel_of_its_topic() -> None:
