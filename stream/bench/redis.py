@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 WINDOW = 4096
 """The setting's default; the plain ways pipeline as many events at once."""
 OTHER_WINDOWS = (256, 1024, 16_384)
-REFERENCE = "HINCRBY per event and counter, a hash a bucket"
-ONE_HASH = "HINCRBY per event and counter, a hash a product"
-WINDOW_WAY = "sorted-set window of an hour"
+REFERENCE = "HINCRBY, a hash a bucket"
+ONE_HASH = "HINCRBY, a hash a product"
+WINDOW_WAY = "sorted sets of an hour"
 
 SERIES_A_PRODUCT = len(RESOLUTIONS) * 4
 """A time series is one number over time, so each resolution needs four: three labels and the sentiment."""
@@ -198,9 +198,9 @@ def ours_with(window: int) -> str:
     """What our way is called in the report.
 
     >>> ours_with(4096)
-    'reviewpulse, windows of 4,096'
+    'reviewpulse, 4,096 a window'
     """
-    return f"reviewpulse, windows of {window:,}"
+    return f"reviewpulse, {window:,} a window"
 
 
 OURS = ours_with(WINDOW)

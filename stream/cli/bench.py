@@ -132,15 +132,14 @@ def _print_costs(report: Report) -> None:
         f" {report.events_per_s:g} events/s after {report.days} days of history,"
         f" median of {report.rounds} rounds"
     )
-    headings = ("", "Redis µs", "times cheaper", "commands sent", "commands run", "bytes sent", "AOF bytes")
-    for heading in (*headings, "round trips a batch"):
+    for heading in ("", "Redis µs", "cheaper", "sent", "run", "bytes", "AOF", "trips"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, cost in report.costs.items():
         table.add_row(
             name,
             f"{cost.redis_us_per_event:.1f}",
             f"{cost.times_cheaper:.1f}",
-            f"{cost.commands_sent_per_event:.4f}",
+            f"{cost.commands_sent_per_event:.3f}",
             f"{cost.commands_run_per_event:.2f}",
             f"{cost.bytes_sent_per_event:.0f}",
             "" if cost.aof_bytes_per_event is None else f"{cost.aof_bytes_per_event:.0f}",
@@ -148,7 +147,10 @@ def _print_costs(report: Report) -> None:
         )
     console = Console()
     console.print(table)
-    console.print("Of an event, but for the round trips; times cheaper than the first of the plain ways.")
+    console.print(
+        "Of an event: CPU of Redis, and how many times less that is than the first plain way's; commands"
+        " sent, and run, scripts' included; bytes sent, and of the append-only file. Round trips of a batch."
+    )
 
 
 def _print_memory(report: Report) -> None:
@@ -161,8 +163,8 @@ def _print_memory(report: Report) -> None:
     for name, memory in report.memory.items():
         table.add_row(name, f"{memory.bytes_per_product:,.0f}", f"{memory.bytes_per_product_and_day:,.0f}")
     small, usual = report.time_series_bytes_per_product
-    table.add_row("RedisTimeSeries, on paper: chunks of 128 bytes", f"{small:,}", "")
-    table.add_row("RedisTimeSeries, on paper: chunks of 4,096 bytes, its default", f"{usual:,}", "")
+    table.add_row("RedisTimeSeries on paper, chunks of 128 bytes", f"{small:,}", "")
+    table.add_row("RedisTimeSeries on paper, chunks of 4,096 (default)", f"{usual:,}", "")
     console = Console()
     console.print(table)
     parts = ", ".join(f"{name} {number:.0f}" for name, number in report.bytes_by_key.items())
