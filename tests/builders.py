@@ -137,7 +137,7 @@ def product_hash(total: Total, buckets: Mapping[int, Sums]) -> dict[str, bytes]:
     for bucket, sums in buckets.items():
         if bucket not in newest:
             slot = slot_of(bucket)
-            shape = "<H3Hi" if max(sums[:3]) < 65_536 else "<H3Id"
+            shape = "<H3Bh" if max(sums[:3]) < 32 else "<H3Id"
             hash_[str(slot.name)] = struct.pack(shape, slot.lap, *sums)
     return hash_
 

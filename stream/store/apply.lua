@@ -35,7 +35,9 @@ end
 local CODES = 4
 local WIDTH_MS, KEEP_MS, SLOTS = { 60000, 3600000, 21600000 }, { 3600000, 86400000, 604800000 }, { 66, 26, 30 }
 -- See stream/store/values.py.
-local TOTAL, CURRENT, SMALL, LARGE = '<ddddddd', '<I4I4I4dI4I4I4dI4I4I4d', '<I2I2I2I2i4', '<I2I4I4I4d'
+local TOTAL, CURRENT = '<ddddddd', '<I4I4I4dI4I4I4dI4I4I4d'
+local TINY, SMALL, LARGE = '<I2BBBi2', '<I2I2I2I2i4', '<I2I4I4I4d'
+local SHAPE_OF = { [7] = TINY, [12] = SMALL, [22] = LARGE }
 local FIRST_SLOT, LAPS = { 0, 100, 200 }, 65536
 local CHUNK = 2000 -- arguments of one call; Lua's stack holds some 8,000
 
@@ -111,12 +113,22 @@ local function takes_slot(each, held)
   if not held then
     return true
   end
-  local lap, a, b, c, d = unpack_struct(#held == 12 and SMALL or LARGE, held)
+  local lap, a, b, c, d = unpack_struct(SHAPE_OF[#held], held)
   local behind = (lap_of(each[1], each[2]) - lap) % LAPS
   if behind == 0 then
     each[4], each[5], each[6], each[7] = each[4] + a, each[5] + b, each[6] + c, each[7] + d
   end
   return behind < LAPS / 2
+end
+
+local function pack_slot(size, bucket, _, a, b, c, d)
+  local shape = LARGE
+  if a < 256 and b < 256 and c < 256 and d >= -32768 and d < 32768 then
+    shape = TINY
+  elseif a < 65536 and b < 65536 and c < 65536 then
+    shape = SMALL
+  end
+  return pack_struct(shape, lap_of(size, bucket), a, b, c, d)
 end
 
 local function write_older(key)
@@ -131,10 +143,8 @@ local function write_older(key)
   for _, each in ipairs(older) do
     n = n + (each[3] and 0 or 1)
     if each[3] or takes_slot(each, held[n]) then
-      local size, bucket, _, a, b, c, d = unpack(each)
-      local small = a < 65536 and b < 65536 and c < 65536
       writes[written + 1] = slot_of(each)
-      writes[written + 2] = pack_struct(small and SMALL or LARGE, lap_of(size, bucket), a, b, c, d)
+      writes[written + 2] = pack_slot(unpack(each))
       written = written + 2
     end
   end

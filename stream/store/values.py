@@ -31,8 +31,9 @@ Sums = tuple[int, int, int, int]
 _TOTAL = struct.Struct("<7d")
 _CURRENT = struct.Struct("<3Id3Id3Id")
 """Counts of a bucket end at four billion: six hours of 199,000 events a second of one product."""
-_SMALL = struct.Struct("<H3Hi")
-_LARGE = struct.Struct("<H3Id")
+_TINY, _SMALL, _LARGE = struct.Struct("<H3Bh"), struct.Struct("<H3Hi"), struct.Struct("<H3Id")
+_SHAPES = {shape.size: shape for shape in (_TINY, _SMALL, _LARGE)}
+"""The least that holds a slot's sums: most buckets hold a few events."""
 
 
 class Total(NamedTuple):
@@ -92,11 +93,10 @@ def slot_of(bucket: int) -> Slot:
 def unpack_slot(packed: bytes | None, lap: int) -> Sums | None:
     """A slot's sums, or None when it is empty or holds a bucket of another lap.
 
-    >>> unpack_slot(struct.pack("<H3Hi", 7, 1, 0, 2, 800), lap=7), unpack_slot(bytes(12), lap=7)
+    >>> unpack_slot(struct.pack("<H3Bh", 7, 1, 0, 2, 800), lap=7), unpack_slot(bytes(12), lap=7)
     ((1, 0, 2, 800), None)
     """
     if packed is None:
         return None
-    shape = _SMALL if len(packed) == _SMALL.size else _LARGE
-    of_lap, negative, neutral, positive, sentiment = shape.unpack(packed)
+    of_lap, negative, neutral, positive, sentiment = _SHAPES[len(packed)].unpack(packed)
     return (negative, neutral, positive, int(sentiment)) if of_lap == lap else None

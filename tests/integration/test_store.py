@@ -486,17 +486,32 @@ async def test_a_products_hash_stays_a_listpack_for_ever(store: RedisStore, sett
     assert total.sums[2] == 60 * 121
 
 
-async def test_counts_beyond_two_bytes_are_kept_when_their_bucket_is_left_behind(
-    store: RedisStore, settings: Settings
+@pytest.mark.parametrize(
+    "sums",
+    [
+        [255, 0, 1, -32_768],
+        [256, 0, 1, -7],
+        [3, 0, 1, 32_768],
+        [65_535, 9, 1, -65_000_000],
+        [70_000, 0, 1, -7],
+    ],
+)
+async def test_a_bucket_that_is_left_behind_keeps_its_sums_however_large(
+    store: RedisStore, settings: Settings, sums: list[int]
 ) -> None:
-    many = ProductApply("kettle", 0, NOW_MS, NOW_MS, None, [(fields_for(NOW_MS, NOW_MS), [70_000, 0, 1, -7])])
+    many = ProductApply("kettle", 0, NOW_MS, NOW_MS, None, [(fields_for(NOW_MS, NOW_MS), sums)])
     step = step_of([], last=0)._replace(products=[many], arrival_ms=NOW_MS)
     assert await store.apply([step]) == [None]
     later_ms = NOW_MS + 7 * HOUR_MS
-    assert await store.apply([step_of([event(arrival_ms=later_ms, event_ms=later_ms)], base=0, last=1)])
+    later = step_of([event(arrival_ms=later_ms, event_ms=later_ms)], base=0, last=1)
+    assert await store.apply([later]) == [None]
+    late = later._replace(
+        base=1, last=2, products=[many._replace(spans=[(fields_for(NOW_MS, NOW_MS), sums)])]
+    )
+    assert await store.apply([late]) == [None]
     with connect(settings) as client:
         buckets = read_back(client, Layout(settings.namespace, 1))["products"]["kettle"]
-    assert buckets[field(RESOLUTIONS[2], NOW_MS)] == [70_000, 0, 1, -7]
+    assert buckets[field(RESOLUTIONS[2], NOW_MS)] == [2 * each for each in sums]
 
 
 @pytest.mark.parametrize("make", ["redis", "memory"])
