@@ -101,13 +101,13 @@ def worker_paused(scene: Scene) -> None:
 
 
 def rebalance_storm(scene: Scene) -> None:
-    """Workers join, leave and are killed, one every second or so: the group hardly settles."""
+    """Workers join, leave and are killed, one every two seconds or so: the group hardly settles."""
     for _ in range(10):
         if len(scene.workers) > 1 and scene.chance.random() < len(scene.workers) / 4:
             scene.chance.choice((scene.kill, scene.leave))()
         else:
             scene.join()
-        scene.wait(0.5, 1.5)
+        scene.wait(1.0, 2.5)  # a worker needs some two seconds to join
 
 
 def scaled_up_and_down(scene: Scene) -> None:
@@ -328,8 +328,9 @@ FAULTS = (
         "redis-disk-full", redis_disk_full, (WAITS, "Errors writing to the AOF file", IS_BACK), in_ci=False
     ),
     Fault("broker-emptied", broker_emptied, ("it is another log than the one counted so far",)),
-    Fault("broker-unreachable", broker_unreachable, (IS_AWAY, ANSWERS, READS_ON), proxied=True, in_ci=False),
-    Fault("broker-cut", broker_cut, (IS_AWAY, ANSWERS, READS_ON), proxied=True, in_ci=False),
+    # Whether these two cost the workers their partitions is the broker's choice: a late heartbeat may still count.
+    Fault("broker-unreachable", broker_unreachable, (IS_AWAY, ANSWERS), proxied=True, in_ci=False),
+    Fault("broker-cut", broker_cut, (IS_AWAY, ANSWERS), proxied=True, in_ci=False),
     Fault(
         "stopped-without-broker",
         stopped_without_broker,
