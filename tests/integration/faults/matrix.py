@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from stream.redis_config import connect
 from stream.topics import ensure
-from tests.integration.faults.scene import REDIS_ANSWER_S, SESSION_S, Reckoning, Scene
+from tests.integration.faults.scene import ANOTHER_LOG, REDIS_ANSWER_S, SESSION_S, Reckoning, Scene
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -327,8 +327,8 @@ FAULTS = (
     Fault(
         "redis-disk-full", redis_disk_full, (WAITS, "Errors writing to the AOF file", IS_BACK), in_ci=False
     ),
-    Fault("broker-emptied", broker_emptied, ("it is another log than the one counted so far",)),
-    # Whether these two cost the workers their partitions is the broker's choice: a late heartbeat may still count.
+    Fault("broker-emptied", broker_emptied, (ANOTHER_LOG,)),
+    # Whether these two cost workers their partitions is the choice of the broker: a late heartbeat may count.
     Fault("broker-unreachable", broker_unreachable, (IS_AWAY, ANSWERS), proxied=True, in_ci=False),
     Fault("broker-cut", broker_cut, (IS_AWAY, ANSWERS), proxied=True, in_ci=False),
     Fault(

@@ -51,6 +51,8 @@ STALL_S = 15.0
 RECOVERY_S = 60.0
 CHANNELS = ("reviews", "chats")
 
+ANOTHER_LOG = "it is another log than the one counted so far"
+
 
 class Reckoning(NamedTuple):
     """How it went."""
@@ -90,7 +92,8 @@ class Scene:
         """Those that live and were not asked to stop."""
         self._all_workers: list[WorkerProcess] = []
         self._stopping: list[WorkerProcess] = []
-        self._counted_of_lost_logs: list[Logged] = []
+        self._lost_log: list[Logged] = []
+        self._counted_from: set[str] = set()
         self._seed = seed
         self._shared = shared
         self._proxied = proxied
@@ -226,9 +229,24 @@ class Scene:
 
     def log_is_lost(self, held: list[Logged]) -> None:
         """The broker's log is gone. What Redis took from it stays counted; the rest nobody can count."""
-        applied = self.applied()
-        self._counted_of_lost_logs += [record for record in held if record.offset <= applied[record.tp]]
+        self._lost_log = held
+        self._counted_from = {f"{topic}:{partition}" for topic, partition in self.applied()}
         self.load.acknowledged.clear()
+
+    def counted_of_lost_log(self) -> list[Logged]:
+        """What Redis took from the log that is gone, by the workers' word.
+
+        Not by what Redis held when it went: a worker may have had a part in hand, of which a dead letter
+        waited for a broker.
+        """
+        counted_to = {
+            tuple(line["partition"].rsplit(":", 1)): line["counted_to"] for line in self.said(ANOTHER_LOG)
+        }
+        return [
+            record
+            for record in self._lost_log
+            if record.offset <= counted_to.get((record.tp[0], str(record.tp[1])), NOTHING_APPLIED)
+        ]
 
     def read_log(self) -> list[Logged]:
         """What the topics of events hold now."""
@@ -263,7 +281,8 @@ class Scene:
         """
         self.load.finish()
         held = self.read_log()
-        records = [self.load.sent[record.number] for record in (*self._counted_of_lost_logs, *held)]
+        self._wait_for_new_log()
+        records = [self.load.sent[record.number] for record in (*self.counted_of_lost_log(), *held)]
         products, ledger = recount(records)
         self._wait_for_ledger(ledger)
         self._stop_workers()
@@ -319,6 +338,13 @@ class Scene:
                     ):  # a traceback, or the cut last line of a worker that was killed
                         lines.append(json.loads(line))
         return lines
+
+    def _wait_for_new_log(self) -> None:
+        """Waits until each partition that was counted from the lost log is read from the new one."""
+        deadline = time.monotonic() + RECOVERY_S
+        while missing := self._counted_from - {line["partition"] for line in self.said(ANOTHER_LOG)}:
+            assert time.monotonic() < deadline, f"nobody reads the new log of {missing}"
+            time.sleep(0.1)
 
     def _wait_for_ledger(self, expected: Counter[str]) -> None:
         deadline = time.monotonic() + RECOVERY_S
