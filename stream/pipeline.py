@@ -391,21 +391,25 @@ class Pipeline:
                 for part in window.parts
                 if self._lanes.is_current(part.tp, part.epoch)
             ]
-            judged = [await self._judge_part(window, part, lane) for part, lane in parts]
-            await self._to_apply.put([each for each in judged if each is not None])
+            bases = await asyncio.gather(*(self._basis(part, lane) for part, lane in parts))
+            based = [(*each, basis) for each, basis in zip(parts, bases, strict=True) if basis is not None]
+            # In one visit to the thread: a small window's visits cost more than its judging.
+            judged = await self._in_thread("judge", self._judge_parts, window, based)
+            for (_, lane, _), each in zip(based, judged, strict=True):
+                for step in each.steps:
+                    lane.judged[step.shard] = step.last
+                lane.remember(each.states)
+            await self._to_apply.put(judged)
 
-    async def _judge_part(self, window: Window, part: Part, lane: Lane) -> Judged | None:
+    def _judge_parts(self, window: Window, parts: Sequence[tuple[Part, Lane, Basis]]) -> list[Judged]:
+        assert window.scored is not None
+        assert window.timing is not None
+        return [self._judge.judge(part, window.scored, basis, window.timing) for part, _, basis in parts]
+
+    async def _basis(self, part: Part, lane: Lane) -> Basis | None:
+        """What a part is judged on; None, and a rewind, when the store's states do not fit."""
         states = await self._states(part, lane)
-        if states is None:
-            return None
-        basis = Basis(tuple(lane.judged), states, lane.seen, lane.generation)
-        judged: Judged = await self._in_thread(
-            "judge", self._judge.judge, part, window.scored, basis, window.timing
-        )
-        for step in judged.steps:
-            lane.judged[step.shard] = step.last
-        lane.remember(judged.states)
-        return judged
+        return None if states is None else Basis(tuple(lane.judged), states, lane.seen, lane.generation)
 
     async def _states(self, part: Part, lane: Lane) -> dict[str, bytes | None] | None:
         """Detector states of the part's products: remembered ones, the others from the store.
