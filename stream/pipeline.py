@@ -391,15 +391,18 @@ class Pipeline:
                 for part in window.parts
                 if self._lanes.is_current(part.tp, part.epoch)
             ]
-            bases = await asyncio.gather(*(self._basis(part, lane) for part, lane in parts))
-            based = [(*each, basis) for each, basis in zip(parts, bases, strict=True) if basis is not None]
-            # In one visit to the thread: a small window's visits cost more than its judging.
-            judged = await self._in_thread("judge", self._judge_parts, window, based)
-            for (_, lane, _), each in zip(based, judged, strict=True):
-                for step in each.steps:
-                    lane.judged[step.shard] = step.last
-                lane.remember(each.states)
-            await self._to_apply.put(judged)
+            await self._to_apply.put(await self._judge_window(window, parts))
+
+    async def _judge_window(self, window: Window, parts: Sequence[tuple[Part, Lane]]) -> list[Judged]:
+        bases = await asyncio.gather(*(self._basis(part, lane) for part, lane in parts))
+        based = [(*each, basis) for each, basis in zip(parts, bases, strict=True) if basis is not None]
+        # In one visit to the thread: a small window's visits cost more than its judging.
+        judged: list[Judged] = await self._in_thread("judge", self._judge_parts, window, based)
+        for (_, lane, _), each in zip(based, judged, strict=True):
+            for step in each.steps:
+                lane.judged[step.shard] = step.last
+            lane.remember(each.states)
+        return judged
 
     def _judge_parts(self, window: Window, parts: Sequence[tuple[Part, Lane, Basis]]) -> list[Judged]:
         assert window.scored is not None

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from stream.lanes import Lane
+    from stream.pipeline import Window
     from stream.record import Basis, Judge, Judged, Part
     from stream.runs import Position, Run
 
@@ -131,12 +132,16 @@ class LaneStaysOpen(Pipeline):
 
 
 class LatestLane(Pipeline):
-    async def _judge_part(self, window: Any, part: Part, lane: Lane) -> Judged | None:
-        judged = await super()._judge_part(window, part, lane)
-        now = self._lanes[part.tp]
-        if judged is None or now is lane:
+    async def _judge_window(self, window: Window, parts: Sequence[tuple[Part, Lane]]) -> list[Judged]:
+        judged = await super()._judge_window(window, parts)
+        lanes = {part.tp: lane for part, lane in parts}
+        return [self._on_latest_lane(each, lanes[each.part.tp]) for each in judged]
+
+    def _on_latest_lane(self, judged: Judged, lane: Lane) -> Judged:
+        now = self._lanes[judged.part.tp]
+        if now is lane:
             return judged
-        part.epoch = now.epoch
+        judged.part.epoch = now.epoch
         steps = [step._replace(base=now.judged[step.shard]) for step in judged.steps]
         return judged._replace(steps=[step for step in steps if step.base < step.last])
 

@@ -15,6 +15,7 @@ import pytest
 from tests.simulation.__main__ import summary
 from tests.simulation.bugs import BUGS
 from tests.simulation.sweep import sweep
+from tests.simulation.worker import Parts
 from tests.simulation.world import simulate
 
 SCHEDULES = 10_000
@@ -81,6 +82,19 @@ def test_a_planted_bug_is_caught(bug: str) -> None:
     assert caught is not None, f"no seed below {SEEDS_A_BUG} catches {bug}: {BUGS[bug].says}"
     assert simulate(caught).violation is None
     print(f"python -m tests.simulation --bug {bug} --seed {caught} --trace")
+
+
+@pytest.mark.parametrize("bug", BUGS)
+def test_a_planted_bug_changes_what_is_there(bug: str) -> None:
+    """A bug in a method that was since renamed changes nothing, and searches for it find nothing."""
+    replaced = [(kind, of) for kind, of in zip(BUGS[bug].parts, Parts(), strict=True) if kind is not of]
+    assert any(hasattr(of, name) for kind, of in replaced for name in _defined(kind, of))
+
+
+def _defined(kind: type, of: type) -> set[str]:
+    """What a class and its bases below `of` define, but for what every class has."""
+    own = {name for each in kind.__mro__ if not issubclass(of, each) for name in vars(each)}
+    return {name for name in own if name == "__init__" or not name.startswith("__")}
 
 
 @pytest.mark.parametrize("seed", range(4))
