@@ -48,7 +48,7 @@ def options(kind: type[Options], recipe: Path | None, table: str, **given: Any) 
     for key in stated:
         if key not in known:
             raise UsageError(
-                f"{recipe}, table [{table}]: there is no option {key!r}; there are {', '.join(sorted(known))}."
+                f"{recipe}, table [{table}]: no option {key!r}; there are {', '.join(sorted(known))}."
             )
     stated |= {key: value for key, value in given.items() if value is not None}
     try:
