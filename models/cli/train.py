@@ -1,4 +1,4 @@
-"""Commands of models/, added to ``reviewpulse`` through the entry-point group ``reviewpulse.commands``."""
+"""``reviewpulse train``."""
 
 from __future__ import annotations
 
@@ -7,17 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from models.cli.extra import require_training_extra
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from models.finetune import Epoch
-
-
-def register(app: typer.Typer) -> None:
-    """Adds this room's commands to ``app``."""
-    app.command("train")(train)
 
 
 def train(
@@ -37,7 +33,7 @@ def train(
     Prints the checkpoint's record (JSON: temperature, neutral band, sources, metrics) on standard output.
     """
     del recipe  # one so far
-    _require_training_extra()
+    require_training_extra()
     import msgspec
     import torch
     from rich.console import Console
@@ -89,11 +85,3 @@ class _Shown:
             f"{' (best)' if epoch.best else ''}",
             markup=False,
         )
-
-
-def _require_training_extra() -> None:
-    try:
-        import torch  # noqa: F401
-        import transformers  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"Training needs {error.name}; run `pip install 'reviewpulse[train]'`.") from None

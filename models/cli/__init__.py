@@ -1,0 +1,22 @@
+"""Commands of models/, added to ``reviewpulse`` through the entry-point group ``reviewpulse.commands``.
+
+Rules:
+- A command is a file with a function of its name; ``register`` is the only place that knows them all.
+- Commands import what they need when they run, so that ``--help`` is quick.
+- A command's options are one struct of its room, read by ``models.recipe.options``: a recipe's table and the
+  command line cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from models.cli.train import train
+
+if TYPE_CHECKING:
+    import typer
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this room's commands to ``app``."""
+    app.command("train")(train)
