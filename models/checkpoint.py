@@ -7,24 +7,28 @@
 Rules:
 - A folder is complete or absent: written beside its place, then renamed.
 - Safetensors and JSON only: reading a checkpoint executes nothing.
+- The columns of its logits are named by the configuration's ``id2label``; a checkpoint that names none has
+  them in our order.
 """
 
 from __future__ import annotations
 
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from tokenizers import Tokenizer
 
-from stream.bundle import Metric, TrainingSource  # noqa: TC001  # msgspec reads the annotations
+from stream.bundle import LABEL_SETS, Metric, TrainingSource
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from models.network import ReviewClassifier
+    from stream.core.events import Label
 
+CONFIG = "config.json"
 RECORD = "training.json"
 TOKENIZER = "tokenizer.json"
 
@@ -59,16 +63,73 @@ def save_checkpoint(
     fresh.rename(folder)
 
 
-def load_checkpoint(folder: Path, max_length: int) -> tuple[ReviewClassifier, Tokenizer]:
-    """A checkpoint's network, in evaluation mode, and its tokenizer, cutting at ``max_length``."""
-    from models.network import ReviewClassifier
+def load_checkpoint(folder: Path, max_length: int) -> tuple[Any, Tokenizer]:
+    """A checkpoint's network, in evaluation mode, and its tokenizer, cutting at ``max_length``.
 
-    tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    Raises:
+        UsageError: one of the two is not there or cannot be read.
+    """
+    try:
+        tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+    except Exception as error:  # noqa: BLE001  # the library raises nothing narrower
+        raise UsageError(f"{folder / TOKENIZER} is not a tokenizer: {error}.") from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(max_length)
-    network: ReviewClassifier = ReviewClassifier.from_pretrained(folder, attn_implementation="eager")
+    return load_network(folder), tokenizer
+
+
+def load_network(folder: Path) -> Any:
+    """The network of any sequence-classification checkpoint, float32, eager attention, evaluation mode.
+
+    Raises:
+        UsageError: the folder holds none that can be read.
+    """
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    from models.network import ReviewClassifier
+
+    ours = ReviewClassifier.__name__ in _stated(folder).get("architectures", [])
+    kind = ReviewClassifier if ours else AutoModelForSequenceClassification
+    try:
+        network = kind.from_pretrained(
+            folder, attn_implementation="eager", local_files_only=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise UsageError(f"{folder} holds no network that can be read: {error}") from None
     network.eval()
-    return network, tokenizer
+    return network
+
+
+def label_columns(folder: Path) -> tuple[tuple[Label, ...], list[int]]:
+    """Labels of a checkpoint, in our order, and which column of its logits each has.
+
+    Raises:
+        UsageError: its labels are not ours.
+    """
+    stated = _stated(folder)
+    count = int(stated.get("num_labels", 2))  # as transformers reads a file that states neither
+    given = stated.get("id2label") or {str(column): f"LABEL_{column}" for column in range(count)}
+    names = [str(given[column]).lower() for column in sorted(given, key=int)]
+    unnamed = names == [f"label_{column}" for column in range(len(names))]
+    for labels in LABEL_SETS:
+        if unnamed and len(names) == len(labels):
+            return labels, list(range(len(labels)))
+        if sorted(names) == sorted(labels):
+            return labels, [names.index(label) for label in labels]
+    raise UsageError(
+        f"{folder} tells {', '.join(names)} apart; wanted one of {[*map(list, LABEL_SETS)]}. "
+        f"Name its columns in {CONFIG}, id2label, or train it on a prepared set."
+    )
+
+
+def _stated(folder: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode((folder / CONFIG).read_bytes(), type=dict[str, Any])
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"{folder} is not a checkpoint: it has no {CONFIG}.") from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, OSError) as error:
+        raise UsageError(f"{folder / CONFIG} cannot be read: {error}.") from None
 
 
 def read_record(folder: Path) -> TrainingRecord:
@@ -83,5 +144,5 @@ def read_record(folder: Path) -> TrainingRecord:
         raise UsageError(
             f"{folder} is not a finished checkpoint: it has no {RECORD}; `reviewpulse train` writes one."
         ) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UsageError(f"{folder / RECORD} cannot be read: {error}; train again.") from None

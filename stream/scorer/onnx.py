@@ -120,12 +120,16 @@ class OnnxScorer:
         """
         if not len(rows):
             return np.empty((0, 3), np.float32)
+        return self.probabilities(self.logits(encoded, rows))
+
+    def logits(self, encoded: Tokens, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        """What the model itself says of the texts at ``rows``, at least one, shape (len(rows), labels)."""
         lengths = encoded.lengths[rows]
         columns = np.arange(lengths.max())
         mask = columns < lengths[:, None]
         places = np.where(mask, encoded.starts[rows][:, None] + columns, 0)
         ids = np.where(mask, encoded.ids[places], self._manifest.pad_id)
-        return self.probabilities(self._run(ids, mask.astype(np.int64)))
+        return self._run(ids, mask.astype(np.int64))
 
     def label(self, probabilities: NDArray[np.float32]) -> NDArray[np.int8]:
         """Index into ``LABELS`` of each row, shape (n,): the likeliest.

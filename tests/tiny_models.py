@@ -1,0 +1,67 @@
+"""Tokenizers of a few words and networks of two tiny layers with random weights, for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertForSequenceClassification
+
+LETTERS = "abcdefghijklmnopqrstuvwxyz.!,0123456789"
+WORDS = ("the", "good", "great", "bad", "awful", "battery", "works", "broke", "player", "rare", "refund")
+CHINESE = ("质量", "很好", "不错", "电池", "太差", "退货", "满意")
+
+
+def wordpiece() -> Tokenizer:
+    """BERT's kind of tokenizer."""
+    special = ["[PAD]", "[unused0]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocabulary = [*special, *LETTERS, *WORDS, *(f"##{letter}" for letter in LETTERS), "##ing", "##ed"]
+    number = {word: at for at, word in enumerate(vocabulary)}
+    tokenizer = Tokenizer(models.WordPiece(number, unk_token="[UNK]"))  # noqa: S106
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", number["[CLS]"]), ("[SEP]", number["[SEP]"])]
+    )
+    tokenizer.add_special_tokens([word for word in special if not word.startswith("[unused")])
+    return tokenizer
+
+
+def unigram() -> Tokenizer:
+    """XLM-R's kind of tokenizer: pieces with log-probabilities, falling."""
+    special = ["<s>", "<pad>", "</s>", "<unk>"]
+    pieces = [
+        *("▁", *(f"▁{word}" for word in WORDS), *CHINESE, "ing", "ed", "▁ca", "fé", "при", "вет"),
+        *dict.fromkeys(LETTERS + "中质量很好不错电池太差退货满意。😀é"),
+    ]
+    scored = [(word, 0.0) for word in special] + [(piece, -3.0 - at / 20) for at, piece in enumerate(pieces)]
+    tokenizer = Tokenizer(models.Unigram(scored, unk_id=3, byte_fallback=False))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    tokenizer.add_special_tokens([*special, "<mask>"])
+    return tokenizer
+
+
+def classifier(entries: int, *, labels: tuple[str, ...] = ("negative", "positive"), **changes: Any) -> Any:
+    """A transformers BERT for sequence classification; always the same weights."""
+    torch.manual_seed(0)
+    stated = {
+        "vocab_size": entries,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: column for column, label in enumerate(labels)},
+    }
+    network = BertForSequenceClassification(BertConfig(**(stated | changes)))
+    # Random logits are nearly equal; these differ enough to tell texts apart.
+    network.classifier.weight.data *= 30
+    return network.eval()
