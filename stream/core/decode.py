@@ -117,15 +117,17 @@ def _value(record: Record, limits: Limits) -> bytes:
 def _event(record: Record, message: Review | Chat, limits: Limits) -> Event | None:
     """The event, or None for a line that is skipped by rule."""
     if isinstance(message, Review):
-        text = scored_text(message.title, message.text)
+        title = message.title
     elif message.role == "agent":
         return None
     else:
-        text = scored_text(None, message.text)
+        title = None
+    # Before cleaning, which would take it out: a producer that sends binary should hear of it.
+    if "\0" in message.text or "\0" in message.product_id or (title and "\0" in title):
+        raise ValueError("the text or product_id has a NUL character")
+    text = scored_text(title, message.text)
     if not text:
         raise ValueError("the text is empty")
-    if "\0" in text or "\0" in message.product_id:
-        raise ValueError("the text or product_id has a NUL character")
     event_ms = event_time_ms(message.event_time)
     # A broker may leave the timestamp out (-1): then the event's own time is all there is.
     arrival_ms = record.timestamp if record.timestamp >= 0 else event_ms

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from stream.core.clean import clean
+
 Channel = Literal["reviews", "chats"]
 CHANNELS: tuple[Channel, ...] = ("reviews", "chats")
 
@@ -167,13 +169,13 @@ def rfc3339(ms: int) -> str:
 
 
 def scored_text(title: str | None, text: str) -> str:
-    """The text a score is of: a review's title, when it has one, then its text.
+    """The text a score is of: a review's title, when it has one, then its text, both cleaned.
 
     >>> scored_text("Broken", "It died."), scored_text(None, " It died. ")
     ('Broken. It died.', 'It died.')
     """
-    text = text.strip()
-    title = title.strip() if title else ""
+    text = clean(text)
+    title = clean(title) if title else ""
     if not title:
         return text
     if not text:
