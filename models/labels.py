@@ -39,7 +39,8 @@ NUMBERS: tuple[dict[str, Class], ...] = (
     {"-1": "negative", "0": "neutral", "1": "positive"},
     {"0": "negative", "1": "neutral", "2": "positive"},
 )
-"""Ways to count classes; the first that has all of a column's numbers holds for it."""
+"""Ways to count classes. The first that has all of a column's numbers holds for it, if the least of the way is
+among them: 1 and 2 alone may be anything. 1 alone is positive (and the set lacks a class)."""
 
 SHOWN = 12
 
@@ -75,7 +76,9 @@ def classes_of(names: Iterable[str], stated: Mapping[str, Class]) -> dict[str, C
     stated = {label_name(name): meaning for name, meaning in stated.items()}
     open_ = sorted(set(names) - set(stated) - {""})
     numbers = {name for name in open_ if name.lstrip("-").isdigit()}
-    counted = next((way for way in NUMBERS if numbers <= set(way)), {})
+    counted = next((way for way in NUMBERS if numbers <= set(way) and numbers & {next(iter(way))}), {})
+    if numbers == {"1"}:
+        counted = NUMBERS[0]
     known = {**NAMES, **counted, **stated}
     return {name: known[name] for name in sorted({*open_, *stated}) if name in known}
 
@@ -92,7 +95,7 @@ def refuse_unknown(names: Counter[str], where: str) -> None:
         remedy = "If they are stars, name the column with --stars instead of --label; if not, say"
     else:
         remedy = "Leave those rows out with --unknown-labels drop, or say"
-    first = next(iter(names))
+    first = names.most_common(1)[0][0]
     raise UsageError(
         f"{where}: no class is known for {'this label' if len(names) == 1 else 'these labels'} "
         f"(rows): {shown}{more}. {remedy} in a recipe what each means: [prepare.labels] "

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from models.cli.prepare import prepare
 from models.cli.train import train
 
 if TYPE_CHECKING:
@@ -19,4 +20,5 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to ``app``."""
+    app.command("prepare")(prepare)
     app.command("train")(train)
