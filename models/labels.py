@@ -39,8 +39,8 @@ NUMBERS: tuple[dict[str, Class], ...] = (
     {"-1": "negative", "0": "neutral", "1": "positive"},
     {"0": "negative", "1": "neutral", "2": "positive"},
 )
-"""Ways to count classes. The first that has all of a column's numbers holds for it, if the least of the way is
-among them: 1 and 2 alone may be anything. 1 alone is positive (and the set lacks a class)."""
+"""Ways to count classes. The first that has all of a column's numbers holds for it, if the least of the way
+is among them: 1 and 2 alone may be anything. 1 alone is positive (and the set lacks a class)."""
 
 SHOWN = 12
 
