@@ -10,12 +10,13 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from models.duplicates import fingerprint, first_alike
 from models.labels import Class, class_of_stars, classes_of, label_name, refuse_unknown
-from stream.core.events import Label, event_time_ms, scored_text
+from stream.core.events import Label, scored_text
 from stream.errors import UsageError
 from stream.replay import parse_rating, parse_time
 
@@ -198,7 +199,7 @@ def _stars(value: Any) -> float | None:
 
 def _moment(value: Any) -> int | None:
     try:
-        return event_time_ms(value) if hasattr(value, "timestamp") else parse_time(value)
+        return parse_time(value.isoformat() if isinstance(value, date) else value)
     except ValueError:
         return None
 

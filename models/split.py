@@ -39,7 +39,7 @@ def by_time(moments: Sequence[int], *, validation: float, test: float) -> list[S
     ordered = sorted(moments)
     # The first moment of each later split; the rows of that moment are all on the later side.
     test_from, validation_from = (
-        ordered[max(round(len(ordered) * (1 - share)), 0)] if share and ordered else None
+        ordered[min(round(len(ordered) * (1 - share)), len(ordered) - 1)] if share and ordered else None
         for share in (test, test + validation)
     )
     splits: list[Split] = []

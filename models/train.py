@@ -162,4 +162,5 @@ def _sources(training: Sequence[Sample]) -> tuple[TrainingSource, ...]:
     return tuple(
         TrainingSource(name=name, licence=licence, rows=rows[source])
         for source, (name, licence) in corpora.SOURCES.items()
+        if rows[source]
     )

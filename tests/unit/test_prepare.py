@@ -339,6 +339,22 @@ def test_a_split_by_time_trains_on_the_past(tmp_path: Path) -> None:
 def test_rows_of_one_moment_stay_together() -> None:
     assert by_time([1, 3, 2, 3], validation=0, test=0.25) == ["train", "test", "train", "test"]
     assert by_time([], validation=0.1, test=0.1) == []
+    assert by_time([1, 2, 3], validation=0.1, test=0.1) == ["train", "train", "test"]
+
+
+def test_times_of_parquet_need_no_text(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(reviews())
+    frame["when"], frame["day"] = pandas.to_datetime(frame["day"]), pandas.to_datetime(frame["day"]).dt.date
+    frame.to_parquet(tmp_path / "reviews.parquet")
+    made = [
+        everything(prepare(PrepareOptions(files=(str(tmp_path / "reviews.parquet"),), time=column)))
+        for column in ("when", "day")
+    ]
+    assert made[0] == made[1]
+    assert made[0][0].at
+    assert made[0][0].at.endswith("T00:00:00.000Z")  # naive times are UTC, whatever this machine's zone
 
 
 def test_shares_are_met_on_average() -> None:
