@@ -12,24 +12,33 @@ Rules:
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from models.network import ReviewClassifier
-
 OPSET = 17
 
 
-def export_onnx(network: ReviewClassifier, path: Path) -> None:
+def export_onnx(network: Any, path: Path) -> None:
     """Writes ``network`` (float32, loaded with eager attention) as an ONNX file.
 
     Args:
-        network: in evaluation mode.
+        network: any of ``AutoModelForSequenceClassification``, in evaluation mode.
         path: file to write.
     """
     import torch
+
+    class Logits(torch.nn.Module):
+        """The network as a function of ids and mask alone, whatever else it takes and gives."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.network(input_ids=ids, attention_mask=mask).logits
+            return logits
 
     # Two rows of unlike lengths, so that no shape or mask of the example is taken for a constant.
     ids = torch.full((2, 8), int(network.config.pad_token_id) + 1, dtype=torch.int64)
@@ -40,7 +49,7 @@ def export_onnx(network: ReviewClassifier, path: Path) -> None:
         # Tracing warns of every Python branch on a shape; parity on real texts says whether one mattered.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            network,
+            Logits().eval(),
             (ids, mask),
             str(path),
             input_names=["input_ids", "attention_mask"],
