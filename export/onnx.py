@@ -29,7 +29,7 @@ def export_onnx(network: Any, path: Path) -> None:
     """
     import torch
 
-    class Logits(torch.nn.Module):
+    class Logits(torch.nn.Module):  # type: ignore[misc]  # torch is untyped here
         """The network as a function of ids and mask alone, whatever else it takes and gives."""
 
         def __init__(self) -> None:

@@ -8,25 +8,24 @@
 Rules:
 - Validation examples choose the evaluation, the seed and the temperature; nothing else does, and no test
   example is read except to see that none of them is also trained on.
-- Targets are probabilities: the loss is the cross-entropy with them.
 - All that can be known beforehand to be wrong is said before the first step.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 import torch
-from torch.nn import functional
 
+from models.calibrate import fit_neutral_band, probability
 from models.checkpoint import TrainingRecord, save_checkpoint
 from models.examples import check_no_leak, classes, targets
-from models.fitting import FitOptions, Fitted, Task, fit, write_whole
+from models.fitting import FitOptions, Fitted, Task, fit
+from models.losses import fit_temperature, judge, label_weights, macro_f1, soft_loss
+from models.runs import claim, fingerprint, is_main_process, summarise, write_seeds
 from models.start import PoolingChoice, check_length, classifier_of, open_base
 from stream.bundle import Metric, TrainingSource
 from stream.errors import UsageError
@@ -46,13 +45,11 @@ if TYPE_CHECKING:
 BOOTSTRAPS = 1000
 
 
-class TrainOptions(FitOptions, frozen=True, kw_only=True):
-    """Options of ``reviewpulse train``; the table ``[train]`` of a recipe."""
+class ClassifierOptions(FitOptions, frozen=True, kw_only=True):
+    """What fine-tuning and distillation have in common."""
 
     prepared: str = ""
     """Folder that ``reviewpulse prepare`` left."""
-    base: str = ""
-    """Our name of a packaged base, a folder, or a hub name."""
     out: str = ""
     """Run folder."""
     seeds: tuple[int, ...] = (7,)
@@ -61,8 +58,6 @@ class TrainOptions(FitOptions, frozen=True, kw_only=True):
     train_length: int | None = None
     """Tokens of a training text, where fewer will do; none is ``max_length``."""
     pooling: PoolingChoice = "auto"
-    new_head: bool = False
-    """Whether a classifier's head is dropped, for instance because it has other labels."""
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     """Weight of each label's error; ``balanced`` is the inverse of its share."""
     label_smoothing: float = 0.0
@@ -74,9 +69,18 @@ class TrainOptions(FitOptions, frozen=True, kw_only=True):
     name: str = ""
     """Of the model; the run folder's by default."""
     licence: str = ""
-    """Of the base, where it is not one of ours."""
+    """Of the base, where it is not known."""
     caveats: tuple[str, ...] = ()
     """Where the model fails, a sentence each; for the model card."""
+
+
+class TrainOptions(ClassifierOptions, frozen=True, kw_only=True):
+    """Options of ``reviewpulse train``; the table ``[train]`` of a recipe."""
+
+    base: str = ""
+    """Our name of a packaged base, a folder, or a hub name."""
+    new_head: bool = False
+    """Whether a classifier's head is dropped, for instance because it has other labels."""
 
 
 class Trained(NamedTuple):
@@ -97,52 +101,85 @@ def train(
         UsageError: the set, the base or the options cannot be used, or another run is at ``out``.
     """
     check_examples(prepared)
-    check_no_leak(prepared.splits)
     base = open_base(options.base)
     check_length(base, max(options.max_length, options.train_length or 0))
-    claim(out, _said(options), fingerprint(prepared["train"] + prepared["validation"]), restart=restart)
-    tokenizer = base.tokenizer
-    tokenizer.enable_truncation(options.train_length or options.max_length)
+    claim(out, options, fingerprint_of(prepared), base.where, restart=restart)
+    base.tokenizer.enable_truncation(options.train_length or options.max_length)
     task = Task(
-        training=rows(prepared["train"], tokenizer),
-        validation=rows(prepared["validation"], tokenizer),
+        training=rows(prepared["train"], base.tokenizer),
+        validation=rows(prepared["validation"], base.tokenizer),
         collate=Collate(base.config.pad_token_id or 0),
         loss=soft_loss(label_weights(options.class_weights, prepared["train"]), options.label_smoothing),
         judge=judge,
         metric="macro_f1" if options.metric == "macro_f1" else "fitted_loss",
         higher=options.metric == "macro_f1",
     )
-    runs = []
-    for seed in options.seeds:
-        watcher.stage(f"fine-tune, seed {seed}" if len(options.seeds) > 1 else "fine-tune")
-        network = classifier_of(
+
+    def start(seed: int) -> Any:
+        return classifier_of(
             base, prepared.labels, pooling=options.pooling, new_head=options.new_head, seed=seed
         )
+
+    return run_seeds(start, task, prepared, base, options, out, watcher)
+
+
+def run_seeds(
+    start: Callable[[int], Any],
+    task: Task,
+    prepared: PreparedSet,
+    base: Base,
+    options: ClassifierOptions,
+    out: Path,
+    watcher: Watcher,
+) -> Trained:
+    """Fits a network of each seed, and leaves the best one's calibrated checkpoint at ``out/checkpoint``.
+
+    Args:
+        start: the network that a seed starts from.
+        task: what it is fitted to.
+        prepared: whose validation split calibrates.
+        base: names the base and its licence, and has the tokenizer.
+        options: how.
+        out: run folder, claimed already.
+        watcher: told how far it is.
+
+    Raises:
+        UsageError: a run diverged, or there is no seed.
+    """
+    if not options.seeds:
+        raise UsageError("There are no seeds to train with; name at least one with --seeds.")
+    runs = []
+    for seed in options.seeds:
+        watcher.stage(f"train, seed {seed}" if len(options.seeds) > 1 else "train")
+        network = start(seed)
         runs.append(fit(network, task, options, out / f"seed-{seed}", seed=seed, watcher=watcher))
     best = (max if task.higher else min)(runs, key=lambda run: run.figures[task.metric])
     if best is not runs[-1]:
-        network = classifier_of(
-            base, prepared.labels, pooling=options.pooling, new_head=options.new_head, seed=best.seed
-        )
+        network = start(best.seed)
         fit(network, task, options, out / f"seed-{best.seed}", seed=best.seed, watcher=watcher)
     watcher.stage("calibrate")
-    tokenizer.enable_truncation(options.max_length)
+    base.tokenizer.enable_truncation(options.max_length)
     record = _record(network, base, prepared, options, out)
     summary = summarise(runs)
-    if _main_process():
-        _write_seeds(runs, summary, best, out / "seeds.json")
-        save_checkpoint(network, tokenizer, out / "checkpoint", record)
+    if is_main_process():
+        write_seeds(runs, summary, best, out)
+        save_checkpoint(network, base.tokenizer, out / "checkpoint", record)
     return Trained(record, tuple(runs), summary)
+
+
+def fingerprint_of(prepared: PreparedSet) -> str:
+    """Of what is trained and validated on."""
+    return fingerprint((each.text, each.target) for each in prepared["train"] + prepared["validation"])
 
 
 # --- what can be said beforehand --------------------------------------------------------------------------
 
 
 def check_examples(prepared: PreparedSet) -> None:
-    """Looks for what cannot be learned from.
+    """Looks for what cannot be learned from, or would flatter.
 
     Raises:
-        UsageError: a split is empty, a text is, or a label has no example.
+        UsageError: a split is empty, a text is, a label has no example, or a text is in two splits.
     """
     for split in ("train", "validation"):
         examples = prepared.splits.get(split, [])
@@ -161,57 +198,10 @@ def check_examples(prepared: PreparedSet) -> None:
                 f"{' or '.join(found)}. A model cannot learn, or be judged on, what it never sees; look at "
                 "the label mapping of the set."
             )
+    check_no_leak(prepared.splits)
 
 
-def claim(out: Path, options: Mapping[str, Any], data: str, *, restart: bool) -> None:
-    """Takes a run folder for a run, or finds that it is this run's already.
-
-    Raises:
-        UsageError: another run is there, or something else.
-    """
-    stated = {"options": msgspec.json.decode(msgspec.json.encode(options)), "data": data}
-    file = out / "run.json"
-    if restart and file.is_file() and _main_process():
-        shutil.rmtree(out)
-    if file.is_file():
-        known = msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
-        before = known.get("options", {})
-        other = [
-            f"{key} {before.get(key)!r}, not {value!r}"
-            for key, value in stated["options"].items()
-            if before.get(key) != value
-        ]
-        if known.get("data") != data:
-            other.append("other examples")
-        if other:
-            raise UsageError(
-                f"{out} holds a run with {'; '.join(other)}. Name another --out, or start this one anew "
-                "with --restart, which deletes the other."
-            )
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise UsageError(f"{out} exists and is not a run; name another folder with --out.")
-    if _main_process():
-        out.mkdir(parents=True, exist_ok=True)
-        write_whole(file, msgspec.json.format(msgspec.json.encode(stated)) + b"\n")
-
-
-def fingerprint(examples: Sequence[Example]) -> str:
-    """SHA-256 of texts and targets, in order."""
-    digest = hashlib.sha256()
-    for each in examples:
-        digest.update(msgspec.json.encode((each.text, each.target)))
-    return digest.hexdigest()
-
-
-def _said(options: TrainOptions) -> dict[str, Any]:
-    """What a run's weights depend on; how often it is saved, and where, is not of it."""
-    aside = {"prepared", "out", "save_minutes", "save_steps", "threads", "device", "seeds", "name"}
-    aside |= {"licence", "caveats", "neutral_share"}
-    return {key: value for key, value in msgspec.structs.asdict(options).items() if key not in aside}
-
-
-# --- texts, loss and judgement ----------------------------------------------------------------------------
+# --- texts ------------------------------------------------------------------------------------------------
 
 
 def rows(examples: Sequence[Example], tokenizer: Tokenizer) -> list[dict[str, Any]]:
@@ -247,98 +237,6 @@ def pad(encoded: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
     return ids, mask
 
 
-def label_weights(
-    given: Literal["none", "balanced"] | tuple[float, ...], examples: Sequence[Example]
-) -> tuple[float, ...] | None:
-    """A weight for each label, or none; they average 1 over the examples.
-
-    Raises:
-        UsageError: there are more or fewer than labels, or one is not positive.
-    """
-    if given == "none":
-        return None
-    shares = targets(examples).mean(axis=0)
-    weights = 1 / shares if given == "balanced" else np.array(given, np.float64)
-    if len(weights) != len(shares) or not (weights > 0).all():
-        raise UsageError(
-            f"class_weights has {len(weights)} values; wanted {len(shares)} positive ones, a label each."
-        )
-    return tuple(float(each) for each in weights / (weights * shares).sum())
-
-
-def soft_loss(weights: Sequence[float] | None, smoothing: float) -> Callable[..., Tensor]:
-    """Cross-entropy with probabilities: summed over the rows, divided by those of the whole step."""
-
-    def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
-        logits = outputs.logits.float()
-        wanted = labels * (1 - smoothing) + smoothing / labels.shape[-1]
-        terms = wanted * functional.log_softmax(logits, dim=-1)
-        if weights:
-            terms = terms * torch.tensor(weights, device=terms.device)
-        return -terms.sum() / rows_of_step(labels, num_items_in_batch)
-
-    return loss
-
-
-def rows_of_step(labels: Tensor, num_items_in_batch: Tensor | None) -> Tensor | int:
-    """Texts that a step's loss is averaged over; Trainer counts the numbers in their ``labels``."""
-    return len(labels) if num_items_in_batch is None else num_items_in_batch / labels.shape[-1]
-
-
-def judge(said: Any) -> dict[str, float]:
-    """Figures of an evaluation: its loss at the best temperature, accuracy, macro F1.
-
-    Without the temperature, an epoch would be judged by how sure it is, which calibration undoes.
-
-    Args:
-        said: Trainer's ``EvalPrediction``: logits, float32 (n, labels), and targets of that shape.
-    """
-    logits = np.asarray(said.predictions, np.float64)
-    wanted = np.asarray(said.label_ids, np.float64)[:, : logits.shape[1]]
-    temperature = fit_temperature(logits, wanted)
-    said_columns, true_columns = logits.argmax(axis=1), wanted.argmax(axis=1)
-    return {
-        "fitted_loss": soft_nll(logits, wanted, temperature),
-        "accuracy": float((said_columns == true_columns).mean()),
-        "macro_f1": macro_f1(said_columns, true_columns, logits.shape[1]),
-    }
-
-
-def soft_nll(logits: NDArray[np.float64], wanted: NDArray[np.float64], temperature: float) -> float:
-    """Mean cross-entropy, in nats, of probabilities with logits over ``temperature``."""
-    scaled = logits / temperature
-    scaled = scaled - scaled.max(axis=1, keepdims=True)
-    logs = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-    return float(-(wanted * logs).sum(axis=1).mean())
-
-
-def fit_temperature(logits: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
-    """The temperature with the least cross-entropy, by golden-section search."""
-    ratio = (5**0.5 - 1) / 2
-    low, high = np.log(0.05), np.log(20.0)
-    while high - low > 1e-4:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if soft_nll(logits, wanted, float(np.exp(left))) < soft_nll(logits, wanted, float(np.exp(right))):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2))
-
-
-def macro_f1(said: NDArray[np.int64], true: NDArray[np.int64], labels: int) -> float:
-    """Mean of the labels' F1.
-
-    >>> macro_f1(np.array([1, 1]), np.array([1, 0]), 2)
-    0.3333333333333333
-    """
-    scores = []
-    for label in range(labels):
-        hits = int(((said == label) & (true == label)).sum())
-        wrong = int(((said == label) != (true == label)).sum())
-        scores.append(2 * hits / (2 * hits + wrong) if hits or wrong else 0.0)
-    return float(np.mean(scores))
-
-
 def predict(
     network: Any, tokenizer: Tokenizer, texts: Sequence[str], *, batch_size: int = 32
 ) -> NDArray[np.float32]:
@@ -361,28 +259,9 @@ def predict(
 # --- what is left -----------------------------------------------------------------------------------------
 
 
-def summarise(runs: Sequence[Fitted]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation (of a sample; 0 for one) of each figure over the seeds."""
-    names = [name for name in runs[0].figures if name != "epoch"]
-    values = {name: np.array([run.figures[name] for run in runs]) for name in names}
-    return {
-        name: {"mean": float(each.mean()), "spread": float(each.std(ddof=1)) if len(each) > 1 else 0.0}
-        for name, each in values.items()
-    }
-
-
-def _write_seeds(
-    runs: Sequence[Fitted], summary: dict[str, dict[str, float]], best: Fitted, file: Path
-) -> None:
-    stated = {"best": best.seed, "figures": summary, "runs": runs}
-    write_whole(file, msgspec.json.format(msgspec.json.encode(stated)) + b"\n")
-
-
 def _record(
-    network: Any, base: Base, prepared: PreparedSet, options: TrainOptions, out: Path
+    network: Any, base: Base, prepared: PreparedSet, options: ClassifierOptions, out: Path
 ) -> TrainingRecord:
-    from models.calibrate import fit_neutral_band, probability
-
     validation = prepared["validation"]
     logits = predict(network, base.tokenizer, [each.text for each in validation])
     temperature = fit_temperature(logits.astype(np.float64), targets(validation).astype(np.float64))
@@ -404,11 +283,13 @@ def _record(
 
 
 def sources(prepared: PreparedSet) -> tuple[TrainingSource, ...]:
-    """The sets that were trained on, with the licences that the prepared set's description gives."""
-    licences = prepared.description.get("licences", {})
+    """The sets that were trained on, as the prepared set describes them, else by the examples' own word."""
+    stated = prepared.description.get("sources")
+    if stated:
+        return msgspec.convert(stated, tuple[TrainingSource, ...])
     counted = Counter(each.source or "unnamed" for each in prepared["train"])
     return tuple(
-        TrainingSource(name=name, licence=str(licences.get(name, "not stated")), rows=number)
+        TrainingSource(name=name, licence="not stated", rows=number)
         for name, number in sorted(counted.items())
     )
 
@@ -434,9 +315,3 @@ def _metrics(logits: NDArray[np.float32], true: NDArray[np.int64]) -> list[Metri
             )
         )
     return metrics
-
-
-def _main_process() -> bool:
-    from accelerate import PartialState
-
-    return bool(PartialState().is_main_process)

@@ -1,4 +1,4 @@
-"""The training loop that fine-tuning, adaptation and distillation share: transformers' Trainer, made resumable.
+"""The loop that fine-tuning, adaptation and distillation share: transformers' Trainer, made resumable.
 
     FOLDER/checkpoint-N/   network, optimizer, schedule and progress after step N; the last one only
     FOLDER/best/           the network of the best evaluation
@@ -228,7 +228,10 @@ def write_whole(file: Path, content: bytes) -> None:
 class _Trainer(Trainer):
     """Trainer with our order, optimizer and checkpoints."""
 
-    def __init__(self, *, options: FitOptions, order: Order, folder: Path, watcher: Watcher, **rest: Any):
+    def __init__(
+        self, *, options: FitOptions, order: Order, folder: Path, watcher: Watcher, **rest: Any
+    ) -> None:
+        self.optimizer: Any = None
         super().__init__(**rest)
         self._options, self._order, self._folder, self._watcher = options, order, folder, watcher
         self._begun = time.monotonic()
@@ -239,7 +242,7 @@ class _Trainer(Trainer):
         del train_dataset
         return self._order
 
-    def create_optimizer(self, model: Any = None) -> torch.optim.Optimizer:
+    def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None:
             groups = parameter_groups(model or self.model, self._options)
             self.optimizer = torch.optim.AdamW(groups, fused=self.args.device.type == "cuda")
@@ -345,7 +348,7 @@ class _Pace(TrainerCallback):
 
 
 def _steps_per_epoch(args: Any, loader: Any) -> int:
-    return max(math.ceil(len(loader) / args.gradient_accumulation_steps), 1)
+    return max(math.ceil(len(loader) / int(args.gradient_accumulation_steps)), 1)
 
 
 def parameter_groups(network: Any, options: FitOptions) -> list[dict[str, Any]]:
@@ -513,12 +516,12 @@ def plot_history(log: Sequence[Mapping[str, float]], file: Path, metric: str) ->
     import matplotlib as mpl
 
     mpl.use("agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot as plt
 
     losses = [(each["step"], each["loss"]) for each in log if "loss" in each]
     key = f"eval_{metric}"
     judged = [(each["step"], each[key]) for each in log if key in each]
-    figure, axes = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
     axes.plot(*zip(*losses, strict=True), color="0.6", label="training loss") if losses else None
     axes.set_xlabel("step")
     axes.set_ylabel("training loss")
@@ -527,4 +530,4 @@ def plot_history(log: Sequence[Mapping[str, float]], file: Path, metric: str) ->
     right.set_ylabel("loss" if right is axes else f"validation {metric}")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     figure.savefig(file, metadata={"Date": None})
-    pyplot.close(figure)
+    plt.close(figure)

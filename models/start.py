@@ -97,8 +97,8 @@ def classifier_of(
     Args:
         base: what to start from.
         labels: of the prepared set, in order.
-        pooling: of a new head on a BERT encoder; ``own`` is transformers' own classifier, ``auto`` the pooling
-            the base was trained with, else ``own``.
+        pooling: of a new head on a BERT encoder; ``own`` is transformers' own classifier, ``auto`` the
+            pooling the base was trained with, else ``own``.
         new_head: whether a head that is there is dropped.
         seed: of what is drawn anew.
 
@@ -166,6 +166,7 @@ def _not_found(base: str, error: Exception) -> str:
 
 def _tokenizer(where: str) -> Tokenizer:
     file = Path(where) / "tokenizer.json"
+    tokenizer: Any
     try:
         if file.is_file():
             tokenizer = Tokenizer.from_file(str(file))
@@ -194,7 +195,7 @@ def _check_labels(base: Base, labels: Sequence[Label]) -> None:
 
 
 def _draw_head(network: Any) -> None:
-    """Linear layers outside the encoder, drawn as BERT's were; the seed alone decides, not the base's file."""
+    """Linear layers outside the encoder, drawn as BERT's were: by the seed, whatever the base's file has."""
     spread = float(getattr(network.config, "initializer_range", 0.02))
     for name, part in network.named_children():
         if name == network.base_model_prefix:
