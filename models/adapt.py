@@ -45,8 +45,12 @@ class AdaptOptions(FitOptions, frozen=True, kw_only=True):
 
     texts: tuple[str, ...] = ()
     """Files of texts: prepared sets, tables or a text a line."""
+    column: str = "text"
+    """Of tables."""
     base: str = ""
+    """Our name of a packaged base, a folder, or a hub name."""
     out: str = ""
+    """Run folder."""
     head_learning_rate: float | None = 5e-4
     epochs: int = 3
     freeze_words: bool = False

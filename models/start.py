@@ -111,7 +111,7 @@ def classifier_of(
         for each in base.config.architectures or ()
     )
     if has_head and not new_head:
-        _check_labels(base, labels)
+        check_labels(base, labels)
     named = {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
     kept = base.pooling if has_head or pooling == "auto" else pooling
     if base.config.model_type in ("bert", ReviewBertConfig.model_type) and kept in ("mean", "first"):
@@ -132,6 +132,21 @@ def classifier_of(
     if not has_head or new_head:
         _draw_head(network)
     return network
+
+
+def check_labels(base: Base, labels: Sequence[Label]) -> None:
+    """Compares the labels of a classifier with those wanted; unnamed ones are taken to be ours, in our order.
+
+    Raises:
+        UsageError: they are others, or in another order.
+    """
+    given = [str(name) for _, name in sorted(base.config.id2label.items())]
+    unnamed = [f"LABEL_{column}" for column in range(len(labels))]
+    if given != unnamed and [name.lower() for name in given] != list(labels):
+        raise UsageError(
+            f"{base.name} tells {', '.join(given)} apart, and the prepared set {', '.join(labels)}; "
+            "give it a new head with --new-head, or prepare the set with those labels."
+        )
 
 
 def as_bert(config: Any) -> Any:
@@ -182,16 +197,6 @@ def _tokenizer(where: str) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
-
-
-def _check_labels(base: Base, labels: Sequence[Label]) -> None:
-    given = [str(name) for _, name in sorted(base.config.id2label.items())]
-    unnamed = [f"LABEL_{column}" for column in range(len(labels))]
-    if given != unnamed and [name.lower() for name in given] != list(labels):
-        raise UsageError(
-            f"{base.name} tells {', '.join(given)} apart, and the prepared set {', '.join(labels)}; "
-            "give it a new head with --new-head, or prepare the set with those labels."
-        )
 
 
 def _draw_head(network: Any) -> None:

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from models.cli.adapt import adapt
+from models.cli.distil import distil
 from models.cli.prepare import prepare
 from models.cli.train import train
 
@@ -21,4 +23,6 @@ if TYPE_CHECKING:
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to ``app``."""
     app.command("prepare")(prepare)
+    app.command("adapt")(adapt)
     app.command("train")(train)
+    app.command("distil")(distil)

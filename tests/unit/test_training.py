@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +12,6 @@ pytest.importorskip("transformers")
 pytest.importorskip("onnx")
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
-from transformers import BertConfig  # noqa: E402
 
 import export.bundle as room  # noqa: E402
 from export.bundle import write_bundle  # noqa: E402
@@ -23,9 +21,8 @@ from models.checkpoint import (  # noqa: E402
     read_record,
     save_checkpoint,
 )
-from models.corpora import Sample  # noqa: E402
-from models.finetune import Epoch, Recipe, finetune, length_grouped, pad, predict  # noqa: E402
-from models.network import ReviewClassifier  # noqa: E402
+from models.finetune import predict  # noqa: E402
+from models.network import ReviewBertConfig, ReviewClassifier  # noqa: E402
 from models.trim import kept_ids, trim_embedding, trim_tokenizer  # noqa: E402
 from stream import bundle  # noqa: E402
 from stream.errors import BundleError, UsageError  # noqa: E402
@@ -52,7 +49,6 @@ WORDS = [
     "love",
 ]
 VOCABULARY = [*SPECIAL, *LETTERS, *WORDS, *(f"##{letter}" for letter in LETTERS), "##ing", "##ed"]
-GOOD, BAD = ("good", "great", "works", "love"), ("bad", "awful", "broke", "refund")
 
 
 def wordpiece() -> Tokenizer:
@@ -69,7 +65,7 @@ def wordpiece() -> Tokenizer:
 
 def tiny(seed: int = 0) -> ReviewClassifier:
     torch.manual_seed(seed)
-    config = BertConfig(
+    config = ReviewBertConfig(
         vocab_size=len(VOCABULARY),
         hidden_size=32,
         num_hidden_layers=2,
@@ -80,16 +76,6 @@ def tiny(seed: int = 0) -> ReviewClassifier:
         attn_implementation="eager",
     )
     return ReviewClassifier(config).eval()
-
-
-def opinions(n: int, seed: int) -> list[Sample]:
-    rng = np.random.default_rng(seed)
-    made = []
-    for at in range(n):
-        positive = bool(rng.random() < 0.5)
-        words = rng.choice(GOOD if positive else BAD, rng.integers(1, 4))
-        made.append(Sample("the battery " + " ".join(words), 0.95 if positive else 0.05, "s", str(at)))
-    return made
 
 
 RECORD = TrainingRecord(
@@ -152,79 +138,6 @@ def test_trimmed_rows_belong_to_their_words_and_logits_stay_the_same() -> None:
     after = predict(network, trim_tokenizer(full, keep), texts)
     np.testing.assert_allclose(after, before, atol=1e-6)
     assert network.config.vocab_size == len(keep) < len(VOCABULARY)
-
-
-# --- fine-tuning ------------------------------------------------------------------------------------------
-
-
-def test_length_grouped_batches_hold_every_row_once_and_like_lengths() -> None:
-    lengths = np.random.default_rng(0).integers(1, 100, 1000).tolist()
-    batches = length_grouped(lengths, 10, seed=1)
-    assert sorted(row for rows in batches for row in rows) == list(range(1000))
-    spread = np.mean([np.ptp([lengths[row] for row in rows]) for rows in batches])
-    assert spread < 10
-    assert batches != length_grouped(lengths, 10, seed=2)
-
-
-def test_padding_is_on_the_right_and_masked() -> None:
-    ids, mask = pad([[5, 6], [7, 8, 9]], pad_id=1)
-    assert ids.tolist() == [[5, 6, 1], [7, 8, 9]]
-    assert mask.tolist() == [[1, 1, 0], [1, 1, 1]]
-
-
-QUICK = Recipe(learning_rate=3e-3, head_learning_rate=1e-2, epochs=3, batch_size=16, max_length=16)
-
-
-def test_fine_tuning_learns_what_the_samples_say(tmp_path: Path) -> None:
-    held_out = opinions(60, seed=2)
-    epochs: list[Epoch] = []
-    network = finetune(
-        tiny(), wordpiece(), opinions(300, seed=1), held_out, QUICK, tmp_path, on_epoch=epochs.append
-    )
-    logits = predict(network, wordpiece(), [sample.text for sample in held_out])
-    right = (logits[:, 1] > logits[:, 0]) == [sample.target > 0.5 for sample in held_out]
-    assert right.mean() > 0.95
-    assert min(epoch.held_out_loss for epoch in epochs) < 0.4
-
-
-def test_a_run_that_was_cut_off_ends_as_if_it_had_not_been(tmp_path: Path) -> None:
-    training, held_out = opinions(80, seed=1), opinions(40, seed=2)
-
-    class PowerCut(Exception):  # noqa: N818
-        pass
-
-    def cut_after_second(epoch: Epoch) -> None:
-        if epoch.number == 1:
-            raise PowerCut
-
-    whole = finetune(tiny(), wordpiece(), training, held_out, QUICK, tmp_path / "whole")
-    with pytest.raises(PowerCut):
-        finetune(tiny(), wordpiece(), training, held_out, QUICK, tmp_path / "cut", on_epoch=cut_after_second)
-    seen: list[Epoch] = []
-    resumed = finetune(
-        tiny(seed=9), wordpiece(), training, held_out, QUICK, tmp_path / "cut", on_epoch=seen.append
-    )
-    assert [epoch.number for epoch in seen] == [2]
-    for name, weight in whole.state_dict().items():
-        torch.testing.assert_close(resumed.state_dict()[name], weight, rtol=1e-5, atol=1e-6)
-
-
-def test_another_recipes_run_is_not_continued(tmp_path: Path) -> None:
-    training, held_out = opinions(32, seed=1), opinions(20, seed=2)
-    finetune(tiny(), wordpiece(), training, held_out, QUICK, tmp_path)
-    seen: list[Epoch] = []
-    other = replace(QUICK, seed=99)
-    finetune(tiny(), wordpiece(), training, held_out, other, tmp_path, on_epoch=seen.append)
-    assert seen[0].number == 0
-
-
-def test_frozen_words_stay_as_they_were(tmp_path: Path) -> None:
-    network = tiny()
-    before = network.bert.embeddings.word_embeddings.weight.detach().clone()
-    layer = network.bert.encoder.layer[0].attention.self.query.weight.detach().clone()
-    finetune(network, wordpiece(), opinions(32, seed=1), opinions(20, seed=2), QUICK, tmp_path)
-    assert torch.equal(network.bert.embeddings.word_embeddings.weight, before)
-    assert not torch.equal(network.bert.encoder.layer[0].attention.self.query.weight, layer)
 
 
 # --- checkpoints and bundles ------------------------------------------------------------------------------
