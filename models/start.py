@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
+from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 from transformers.utils import logging
@@ -98,7 +99,7 @@ def classifier_of(
         base: what to start from.
         labels: of the prepared set, in order.
         pooling: of a new head on a BERT encoder; ``own`` is transformers' own classifier, ``auto`` the
-            pooling the base was trained with, else ``own``.
+            pooling the base was trained with, else ``own`` where the base has a pooler, else the mean.
         new_head: whether a head that is there is dropped.
         seed: of what is drawn anew.
 
@@ -113,7 +114,7 @@ def classifier_of(
     if has_head and not new_head:
         check_labels(base, labels)
     named = {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
-    kept = base.pooling if has_head or pooling == "auto" else pooling
+    kept = base.pooling if has_head else _pooling(base) if pooling == "auto" else pooling
     if base.config.model_type in ("bert", ReviewBertConfig.model_type) and kept in ("mean", "first"):
         stated = {key: value for key, value in base.config.to_dict().items() if key != "model_type"}
         config = ReviewBertConfig(**{**stated, **named, "pooling": kept})
@@ -155,6 +156,15 @@ def as_bert(config: Any) -> Any:
         return config
     stated = {key: value for key, value in config.to_dict().items() if key != "model_type"}
     return BertConfig(**stated)
+
+
+def _pooling(base: Base) -> str:
+    """As the base was trained; without a pooler of its own, a drawn one would only be in the way."""
+    file = Path(base.where) / "model.safetensors"
+    if base.pooling or not file.is_file():
+        return base.pooling
+    with safe_open(file, "pt") as weights:
+        return "" if any(name.endswith("pooler.dense.weight") for name in weights.keys()) else "mean"  # noqa: SIM118
 
 
 def _locate(base: str) -> tuple[str, str, str, str]:

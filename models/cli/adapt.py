@@ -61,7 +61,7 @@ def adapt(
     from models.adapt import adapt as run
     from models.cli.progress import shown
     from models.recipe import options
-    from models.texts import read_texts
+    from models.unlabelled import read_unlabelled
 
     chosen = options(
         AdaptOptions,
@@ -86,7 +86,7 @@ def adapt(
     require(chosen, texts="TEXTS, files or prepared sets", base="--base", out="--out")
     with shown() as watcher:
         watcher.stage("read")
-        read = read_texts(chosen.texts, chosen.column)
+        read = read_unlabelled(chosen.texts, chosen.column)
         fitted = run(read, chosen, Path(chosen.out), watcher, restart=restart)
     answer = {"checkpoint": str(Path(chosen.out) / "checkpoint"), "run": fitted}
     print_once(msgspec.json.format(msgspec.json.encode(answer)).decode())

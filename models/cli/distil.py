@@ -82,7 +82,7 @@ def distil(
     from models.distil import distil as run
     from models.examples import read_prepared
     from models.recipe import options
-    from models.texts import read_texts
+    from models.unlabelled import read_unlabelled
 
     chosen = options(
         DistilOptions,
@@ -117,7 +117,7 @@ def distil(
         watcher.stage("read")
         done = run(
             read_prepared(Path(chosen.prepared)),
-            read_texts(chosen.texts, chosen.column),
+            read_unlabelled(chosen.texts, chosen.column),
             chosen,
             Path(chosen.out),
             watcher,

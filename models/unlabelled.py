@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 
-def read_texts(paths: Sequence[str], column: str = "text") -> list[str]:
+def read_unlabelled(paths: Sequence[str], column: str = "text") -> list[str]:
     """Different texts of prepared sets, tables and plain files (``.txt``, a text a line; gzip too), in order.
 
     Args:
