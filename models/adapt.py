@@ -13,15 +13,16 @@ Rules:
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from models.checkpoint import save_checkpoint
 from models.finetune import pad
-from models.fitting import FitOptions, Fitted, Task, fit
+from models.fitting import Count, FitOptions, Fitted, Length, Rate, Task, fit
 from models.runs import claim, fingerprint, is_main_process
 from models.start import as_bert, check_length, open_base
 from stream.errors import UsageError
@@ -51,14 +52,14 @@ class AdaptOptions(FitOptions, frozen=True, kw_only=True):
     """Our name of a packaged base, a folder, or a hub name."""
     out: str = ""
     """Run folder."""
-    head_learning_rate: float | None = 5e-4
-    epochs: int = 3
+    head_learning_rate: Rate | None = 5e-4
+    epochs: Count = 3
     freeze_words: bool = False
     """The words' vectors are what adaptation is about."""
-    max_length: int = 128
-    masked: float = 0.15
+    max_length: Length = 128
+    masked: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.15
     """Share of the tokens that are hidden."""
-    held_out: float = 0.05
+    held_out: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.05
     """Share of the texts that choose the evaluation."""
     seed: int = 7
 

@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import numpy as np
 import torch
 from safetensors.numpy import load_file, save_file
@@ -28,7 +29,7 @@ from models.checkpoint import RECORD, read_record
 from models.classifier import open_classifier
 from models.examples import Example
 from models.finetune import ClassifierOptions, Collate, Trained, check_examples, rows, run_seeds
-from models.fitting import Task
+from models.fitting import Count, Rate, Task
 from models.losses import judge, label_weights, rows_of_step, soft_loss
 from models.runs import claim, fingerprint, is_main_process
 from models.start import check_labels, check_length, classifier_of, open_base
@@ -63,11 +64,11 @@ class DistilOptions(ClassifierOptions, frozen=True, kw_only=True):
     """Files of unlabelled texts: prepared sets, tables or a text a line."""
     column: str = "text"
     """Of tables."""
-    temperature: float = 2.0
+    temperature: Rate = 2.0
     """Both are softened by it, so that the teacher's doubts count."""
-    soft: float = 0.7
+    soft: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.7
     """Share of the loss that is the teacher's probabilities; the rest is hard labels."""
-    epochs: int = 5
+    epochs: Count = 5
 
 
 def distil(

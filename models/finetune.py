@@ -23,7 +23,7 @@ import torch
 from models.calibrate import fit_neutral_band, probability
 from models.checkpoint import TrainingRecord, save_checkpoint
 from models.examples import check_no_leak, classes, targets
-from models.fitting import FitOptions, Fitted, Task, fit
+from models.fitting import FitOptions, Fitted, Length, Share, Task, fit
 from models.losses import fit_temperature, judge, label_weights, macro_f1, soft_loss
 from models.runs import claim, fingerprint, is_main_process, summarise, write_seeds
 from models.start import PoolingChoice, check_length, classifier_of, open_base
@@ -53,18 +53,18 @@ class ClassifierOptions(FitOptions, frozen=True, kw_only=True):
     out: str = ""
     """Run folder."""
     seeds: tuple[int, ...] = (7,)
-    max_length: int = 256
+    max_length: Length = 256
     """Tokens that serving will read; a longer text's opening tells."""
-    train_length: int | None = None
+    train_length: Length | None = None
     """Tokens of a training text, where fewer will do; none is ``max_length``."""
     pooling: PoolingChoice = "auto"
     class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
     """Weight of each label's error; ``balanced`` is the inverse of its share."""
-    label_smoothing: float = 0.0
+    label_smoothing: Share = 0.0
     """Share of each target that is spread over all labels."""
     metric: Literal["loss", "macro_f1"] = "loss"
     """What chooses: the validation loss at the temperature that fits best, or macro F1."""
-    neutral_share: float = 0.05
+    neutral_share: Share = 0.05
     """Share of the validation texts that a two-label model may call undecided."""
     name: str = ""
     """Of the model; the run folder's by default."""

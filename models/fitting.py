@@ -27,7 +27,7 @@ import re
 import shutil
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
 
 import msgspec
 import torch
@@ -46,32 +46,38 @@ NEVER = 10**9
 """Steps between checkpoints by Trainer's own count; ours are by time and at evaluations."""
 
 
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Rate = Annotated[float, msgspec.Meta(gt=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
+Length = Annotated[int, msgspec.Meta(ge=8)]
+
+
 class FitOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What every training loop depends on besides its data; defaults are for small sets."""
 
-    learning_rate: float = 5e-5
-    head_learning_rate: float | None = 1e-3
+    learning_rate: Rate = 5e-5
+    head_learning_rate: Rate | None = 1e-3
     """Of what is outside the encoder; none is the encoder's. A new head starts from nothing."""
-    layer_decay: float = 1.0
+    layer_decay: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
     """Each layer below the top learns at this share of the rate of the one above it."""
-    weight_decay: float = 0.01
-    warm_up: float = 0.1
+    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 0.01
+    warm_up: Share = 0.1
     """Share of the steps over which the rate rises; it then falls to zero."""
-    epochs: int = 4
-    batch_size: int = 32
+    epochs: Count = 4
+    batch_size: Count = 32
     """Texts of a micro-batch, on each device."""
-    accumulate: int = 1
+    accumulate: Count = 1
     """Micro-batches of a step."""
-    gradient_norm: float = 1.0
+    gradient_norm: Annotated[float, msgspec.Meta(ge=0)] = 1.0
     """Longer gradients are cut to this; 0 cuts none."""
     freeze_words: bool = True
     """Whether the word embedding stays as the base has it, so that words the training texts lack keep their
     place among those they have."""
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     """``auto`` is bf16 on a GPU that has it, else float32."""
-    evaluations: int = 1
+    evaluations: Count = 1
     """Of each epoch."""
-    patience: int = 2
+    patience: Count = 2
     """Evaluations without a better figure until the run ends."""
     save_minutes: float = 5.0
     """Between checkpoints; every evaluation leaves one too."""

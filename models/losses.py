@@ -73,7 +73,9 @@ def judge(said: Any) -> dict[str, float]:
     Args:
         said: Trainer's ``EvalPrediction``: logits, float32 (n, labels), and targets of that shape.
     """
-    logits = np.asarray(said.predictions, np.float64)
+    # Some architectures give more than logits, which come first.
+    given = said.predictions[0] if isinstance(said.predictions, tuple) else said.predictions
+    logits = np.asarray(given, np.float64)
     wanted = np.asarray(said.label_ids, np.float64)[:, : logits.shape[1]]
     temperature = fit_temperature(logits, wanted)
     said_columns, true_columns = logits.argmax(axis=1), wanted.argmax(axis=1)
