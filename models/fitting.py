@@ -284,6 +284,7 @@ class _Trainer(Trainer):
         name = f"checkpoint-{self.state.global_step}"
         shutil.rmtree(self._folder / name, ignore_errors=True)
         (unfinished / name).rename(self._folder / name)
+        unfinished.rmdir()
         for older in self._folder.glob("checkpoint-*"):
             if older.name != name:
                 shutil.rmtree(older)

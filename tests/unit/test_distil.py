@@ -16,7 +16,7 @@ import tiny_models  # noqa: E402
 from transformers import BertModel  # noqa: E402
 
 from models import distil as room  # noqa: E402
-from models.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
+from models.checkpoint import load_checkpoint, read_record, save_checkpoint  # noqa: E402
 from models.distil import (  # noqa: E402
     DistilOptions,
     distil,
@@ -142,33 +142,48 @@ def test_a_student_of_the_teachers_layers_starts_with_their_weights(tmp_path: Pa
     assert torch.equal(student.classifier.weight, whole.classifier.weight)
 
 
-@pytest.mark.parametrize("kind", ["layers", "base"])
-def test_a_student_comes_to_say_what_its_teacher_says(tmp_path: Path, kind: str) -> None:
-    source = teacher(tmp_path / "teacher")
-    chosen: dict[str, Any] = {"layers": 2, "epochs": 2}
-    if kind == "base":
-        tokenizer = tiny_models.wordpiece()
-        BertModel.save_pretrained(tiny_models.classifier(tokenizer.get_vocab_size()).bert, tmp_path / "base")
-        tokenizer.save(str(tmp_path / "base" / "tokenizer.json"))
-        chosen = {"student": str(tmp_path / "base"), "pooling": "mean", "epochs": 6}
-    # The set's labels are noise here, so that only the teacher can have taught; its validation, too.
-    whole, tokenizer = load_checkpoint(tmp_path / "teacher", 32)
-    data = prepared()
-    held = predict(whole, tokenizer, [each.text for each in data["validation"]]).argmax(axis=1)
-    data.splits["validation"] = [
-        msgspec.structs.replace(each, target=tuple(float(column == true) for column in range(2)))
-        for each, true in zip(data["validation"], held, strict=True)
+GOOD, BAD = ("good", "great", "works"), ("bad", "awful", "broke", "refund")
+
+
+def opinions(n: int, seed: int) -> list[Example]:
+    rng = np.random.default_rng(seed)
+    return [
+        Example(
+            text=f"{' '.join(rng.choice(BAD if at % 2 else GOOD, 3))} {seed}{at}",
+            target=(float(at % 2), 1.0 - at % 2),
+        )
+        for at in range(n)
     ]
-    options = msgspec.structs.replace(QUICK, teacher=source, soft=1.0, **chosen)
-    done = distil(data, texts(400, 3), options, tmp_path / "run", Silent())
-    student, tokenizer = load_checkpoint(tmp_path / "run" / "checkpoint", 32)
-    fresh = texts(100, 4)
-    agreed = predict(student, tokenizer, fresh).argmax(axis=1) == predict(whole, tokenizer, fresh).argmax(
-        axis=1
+
+
+class Rule:
+    """A teacher that counts words."""
+
+    name, labels, temperature, neutral_band = "rule", TWO, 1.0, 0.0
+
+    def logits(self, given: Any) -> Any:
+        counts = [[sum(text.count(word) for word in words) for words in (BAD, GOOD)] for text in given]
+        return np.array(counts, np.float32)
+
+
+def test_a_student_learns_from_unlabelled_texts_what_its_teacher_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer = tiny_models.wordpiece()
+    BertModel.save_pretrained(tiny_models.classifier(tokenizer.get_vocab_size()).bert, tmp_path / "base")
+    tokenizer.save(str(tmp_path / "base" / "tokenizer.json"))
+    monkeypatch.setattr(room, "open_classifier", lambda path: Rule())
+    # The four labelled texts would teach little; the teacher is asked about 160.
+    data = PreparedSet(labels=TWO, splits={"train": opinions(4, 1), "validation": opinions(40, 2)})
+    options = msgspec.structs.replace(
+        QUICK, teacher="rule", student=str(tmp_path / "base"), pooling="mean", soft=0.9, epochs=3
     )
-    assert agreed.mean() > 0.8
-    assert student.config.num_hidden_layers == 2
-    assert done.record.base_model == ("teacher, 2 of its 3 layers" if kind == "layers" else "base")
+    done = distil(data, [each.text for each in opinions(160, 3)], options, tmp_path / "run", Silent())
+    student, tokenizer = load_checkpoint(tmp_path / "run" / "checkpoint", 32)
+    fresh = opinions(60, 4)
+    said = predict(student, tokenizer, [each.text for each in fresh]).argmax(axis=1)
+    assert (said == [int(each.target[1]) for each in fresh]).mean() > 0.9
+    assert done.record.base_model == "base"
 
 
 def test_a_distillation_that_was_cut_off_goes_on(tmp_path: Path) -> None:
@@ -189,6 +204,8 @@ def test_a_distillation_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     distil(prepared(), texts(60, 3), options, tmp_path / "cut", Silent())
     distil(prepared(), texts(60, 3), options, tmp_path / "whole", Silent())
     one, _ = load_checkpoint(tmp_path / "cut" / "checkpoint", 32)
+    assert one.config.num_hidden_layers == 2
+    assert read_record(tmp_path / "cut" / "checkpoint").base_model == "teacher, 2 of its 3 layers"
     other, _ = load_checkpoint(tmp_path / "whole" / "checkpoint", 32)
     for name, weight in one.state_dict().items():
         torch.testing.assert_close(other.state_dict()[name], weight, rtol=1e-5, atol=1e-6)
