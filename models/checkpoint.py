@@ -23,6 +23,7 @@ from stream.bundle import LABEL_SETS, Metric, TrainingSource
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from models.network import ReviewClassifier
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 RECORD = "training.json"
+WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"
 
 
@@ -47,6 +49,10 @@ class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True):
     metrics: tuple[Metric, ...]
     caveats: tuple[str, ...]
     """Where the model fails, a sentence each."""
+    training_note: str = ""
+    """What a sample is, for the card."""
+    metrics_note: str = ""
+    """What the sets of the metrics are, for the card."""
 
 
 def save_checkpoint(
@@ -58,7 +64,7 @@ def save_checkpoint(
     network.save_pretrained(fresh)
     tokenizer.save(str(fresh / TOKENIZER))
     if record:
-        (fresh / RECORD).write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        write_record(record, fresh / RECORD)
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
 
@@ -109,8 +115,21 @@ def label_columns(folder: Path) -> tuple[tuple[Label, ...], list[int]]:
     """
     stated = _stated(folder)
     count = int(stated.get("num_labels", 2))  # as transformers reads a file that states neither
-    given = stated.get("id2label") or {str(column): f"LABEL_{column}" for column in range(count)}
-    names = [str(given[column]).lower() for column in sorted(given, key=int)]
+    return named_columns(stated.get("id2label") or {n: f"LABEL_{n}" for n in range(count)}, str(folder))
+
+
+def named_columns(id2label: Mapping[Any, str], where: str) -> tuple[tuple[Label, ...], list[int]]:
+    """Labels in our order, and which column each has, of a configuration's ``id2label``.
+
+    Columns without names (LABEL_0, LABEL_1, ...) are taken in our order.
+
+    Raises:
+        UsageError: they are not ours.
+
+    >>> named_columns({0: "POSITIVE", 1: "NEGATIVE"}, "x")
+    (('negative', 'positive'), [1, 0])
+    """
+    names = [str(id2label[column]).lower() for column in sorted(id2label, key=int)]
     unnamed = names == [f"label_{column}" for column in range(len(names))]
     for labels in LABEL_SETS:
         if unnamed and len(names) == len(labels):
@@ -118,7 +137,7 @@ def label_columns(folder: Path) -> tuple[tuple[Label, ...], list[int]]:
         if sorted(names) == sorted(labels):
             return labels, [names.index(label) for label in labels]
     raise UsageError(
-        f"{folder} tells {', '.join(names)} apart; wanted one of {[*map(list, LABEL_SETS)]}. "
+        f"{where} tells {', '.join(names)} apart; wanted one of {[*map(list, LABEL_SETS)]}. "
         f"Name its columns in {CONFIG}, id2label, or train it on a prepared set."
     )
 
@@ -146,3 +165,40 @@ def read_record(folder: Path) -> TrainingRecord:
         ) from None
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UsageError(f"{folder / RECORD} cannot be read: {error}; train again.") from None
+
+
+def write_record(record: TrainingRecord, file: Path) -> None:
+    """Writes a record; one that is there is replaced in one step."""
+    fresh = file.with_name(f"{file.name}.new")
+    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+    fresh.replace(file)
+
+
+def move_last_bias(folder: Path, by: Sequence[float]) -> None:
+    """Adds to the logits of a checkpoint, by the bias of its last layer.
+
+    Args:
+        folder: the checkpoint.
+        by: what to add to each label's logit, in our order.
+
+    Raises:
+        UsageError: it has no such bias.
+    """
+    from safetensors.torch import load_file, save_file
+
+    labels, columns = label_columns(folder)
+    tensors = load_file(folder / WEIGHTS)
+    heads = [
+        name
+        for name, tensor in tensors.items()
+        if name.startswith(("classifier.", "score."))
+        and name.endswith(".bias")
+        and tensor.shape == (len(labels),)
+    ]
+    if len(heads) != 1:
+        raise UsageError(f"{folder} has no bias of its labels that a threshold could move.")
+    for label, column in enumerate(columns):
+        tensors[heads[0]][column] += by[label]
+    fresh = folder / f"{WEIGHTS}.new"
+    save_file(tensors, fresh, metadata={"format": "pt"})
+    fresh.replace(folder / WEIGHTS)

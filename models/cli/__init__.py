@@ -15,6 +15,7 @@ from models.cli.adapt import adapt
 from models.cli.distil import distil
 from models.cli.prepare import prepare
 from models.cli.train import train
+from models.cli.trim import trim
 
 if TYPE_CHECKING:
     import typer
@@ -26,3 +27,4 @@ def register(app: typer.Typer) -> None:
     app.command("adapt")(adapt)
     app.command("train")(train)
     app.command("distil")(distil)
+    app.command("trim")(trim)
