@@ -9,18 +9,19 @@ Rules:
 
 from __future__ import annotations
 
-import json
 import platform
 import shutil
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
 from export.onnx import OPSET, export_onnx
 from export.parity import Parity, check_parity
-from export.precision import store_half
+from export.precision import store
+from models.checkpoint import named_columns
+from models.trim import compact
 from stream import bundle
 from stream.errors import BundleError, UsageError
 
@@ -30,9 +31,17 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from export.precision import Storage
     from models.checkpoint import TrainingRecord
-    from models.network import ReviewClassifier
+    from stream.core.events import Label
     from stream.scorer.onnx import OnnxScorer
+
+
+NEUTRAL = {
+    2: "undecided: the two are within the neutral band of each other",
+    3: "neither, or as much of the one as of the other",
+}
+"""What neutral means, by the model's labels."""
 
 
 class Exported(NamedTuple):
@@ -45,13 +54,13 @@ class Exported(NamedTuple):
 
 
 def write_bundle(
-    network: ReviewClassifier,
+    network: Any,
     tokenizer: Tokenizer,
     record: TrainingRecord,
     out: Path,
     *,
     parity_texts: Sequence[str],
-    half: bool = True,
+    storage: Storage = "float16",
 ) -> Exported:
     """Exports, checks and writes a bundle at ``out``; one that is there is replaced.
 
@@ -61,23 +70,28 @@ def write_bundle(
         record: what training says of it.
         out: the bundle's folder.
         parity_texts: real texts to compare the checkpoint and the bundle on.
-        half: whether large weights are stored as float16.
+        storage: how large weights are stored.
 
     Raises:
         BundleError: the exported model does not say what the checkpoint says.
-        UsageError: something that is no bundle stands at ``out``.
+        UsageError: something that is no bundle stands at ``out``, or the checkpoint's labels are not ours.
     """
+    labels, columns = named_columns(network.config.id2label, "The checkpoint")
     if out.exists() and not (out / bundle.MANIFEST).is_file():
         raise UsageError(f"{out} exists and is not a bundle; name another folder with --out.")
     fresh = out.with_name(f".{out.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        stored = _write_model(network, fresh / bundle.MODEL, half=half)
-        _write_tokenizer(tokenizer, fresh / bundle.TOKENIZER)
-        manifest = _manifest(record, stored, pad_id=int(network.config.pad_token_id), folder=fresh)
-        parity = check_parity(network, tokenizer, _scorer(fresh, manifest), parity_texts, stored=stored)
-        (fresh / bundle.CARD).write_text(model_card(manifest, record, parity), encoding="utf-8")
+        _write_model(network, fresh / bundle.MODEL, storage, columns)
+        (fresh / bundle.TOKENIZER).write_text(compact(tokenizer), encoding="utf-8")
+        pad_id = int(network.config.pad_token_id or 0)
+        manifest = _manifest(record, storage, labels, pad_id=pad_id, folder=fresh)
+        parity = check_parity(
+            network, tokenizer, _scorer(fresh, manifest), parity_texts, stored=storage, columns=columns
+        )
+        card = model_card(manifest, record, parity, architecture(network.config))
+        (fresh / bundle.CARD).write_text(card, encoding="utf-8")
         files = {name: bundle.sha256(fresh / name) for name in bundle.REQUIRED}
         manifest = msgspec.structs.replace(manifest, files=files)
         (fresh / bundle.MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
@@ -89,26 +103,17 @@ def write_bundle(
     return Exported(out, manifest, parity, size)
 
 
-def _write_model(network: ReviewClassifier, path: Path, *, half: bool) -> str:
-    """Writes the model; returns how its weights are stored."""
-    if not half:
-        export_onnx(network, path)
-        return "float32"
+def _write_model(network: Any, path: Path, storage: Storage, columns: Sequence[int]) -> None:
     full = path.with_suffix(".float32")
-    export_onnx(network, full)
-    store_half(full, path)
+    in_order = list(columns) == sorted(columns)
+    export_onnx(network, full, columns=None if in_order else columns)
+    store(full, path, storage)
     full.unlink()
-    return "float16"
 
 
-def _write_tokenizer(tokenizer: Tokenizer, path: Path) -> None:
-    """Truncation and padding are the scorer's, by the manifest."""
-    stated = json.loads(tokenizer.to_str())
-    stated["truncation"] = stated["padding"] = None
-    path.write_text(json.dumps(stated, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
-
-
-def _manifest(record: TrainingRecord, stored: str, *, pad_id: int, folder: Path) -> bundle.Manifest:
+def _manifest(
+    record: TrainingRecord, storage: Storage, labels: tuple[Label, ...], *, pad_id: int, folder: Path
+) -> bundle.Manifest:
     content = bundle.sha256(folder / bundle.MODEL)[:8]
     return bundle.Manifest(
         format=bundle.FORMAT,
@@ -116,17 +121,17 @@ def _manifest(record: TrainingRecord, stored: str, *, pad_id: int, folder: Path)
         version=f"{record.name}-{content}",
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         languages=record.languages,
-        labels=("negative", "positive"),
+        labels=labels,
         label_meaning={
             "negative": "the customer is dissatisfied",
             "positive": "the customer is satisfied",
-            "neutral": "undecided: the two are within the neutral band of each other",
+            "neutral": NEUTRAL[len(labels)],
         },
         max_length=record.max_length,
         pad_id=pad_id,
         temperature=record.temperature,
-        neutral_band=record.neutral_band,
-        precision=f"stored {stored}, computed float32",
+        neutral_band=record.neutral_band if len(labels) == 2 else 0.0,
+        precision=f"stored {storage}, computed float32",
         opset=OPSET,
         base_model=record.base_model,
         base_licence=record.base_licence,
@@ -167,8 +172,33 @@ def _put_in_place(fresh: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def model_card(manifest: bundle.Manifest, record: TrainingRecord, parity: Parity) -> str:
-    """The bundle's README.md."""
+def architecture(config: Any) -> str:
+    """What a network is, of its configuration: for the card.
+
+    >>> from types import SimpleNamespace
+    >>> architecture(SimpleNamespace(num_hidden_layers=6, hidden_size=384, vocab_size=16000, pooling="mean"))
+    '6 layers of 384, 16,000 vocabulary entries, the mean of its token vectors'
+    """
+    pooled = {"mean": "the mean of its token vectors", "first": "its first token's vector"}
+    parts = (
+        f"{config.num_hidden_layers} layers of {config.hidden_size}",
+        f"{config.vocab_size:,} vocabulary entries",
+        pooled.get(getattr(config, "pooling", ""), "its architecture's own pooling"),
+    )
+    return ", ".join(parts)
+
+
+def model_card(manifest: bundle.Manifest, record: TrainingRecord, parity: Parity, network: str) -> str:
+    """The bundle's README.md.
+
+    Args:
+        manifest: the bundle's.
+        record: what training says of it.
+        parity: what comparing it with its checkpoint found.
+        network: what it is, as ``architecture`` says it.
+    """
+    band = f"{manifest.neutral_band:.2f}"
+    undecided = f"; a text is neutral where the two probabilities are\nwithin {band} of each other"
     sources = "\n".join(f"| {each.name} | {each.licence} | {each.rows:,} |" for each in manifest.trained_on)
     metrics = "\n".join(
         f"| {each.dataset} | {each.name} | {each.value:.3f} | "
@@ -176,6 +206,10 @@ def model_card(manifest: bundle.Manifest, record: TrainingRecord, parity: Parity
         for each in manifest.metrics
     )
     caveats = "\n".join(f"- {each}" for each in record.caveats)
+
+    def paragraph(text: str) -> str:
+        return f"{text}\n\n" if text else ""
+
     return f"""# {manifest.version}
 
 Sentiment of product reviews and customer chat lines; languages: {", ".join(manifest.languages)}.
@@ -187,11 +221,10 @@ Not for judging a single person, and not for texts other than customers' words o
 
 ## Model
 
-{manifest.base_model} ({manifest.base_licence}), its vocabulary trimmed to what reviews use; the mean of
-its token vectors; one linear layer with the columns {" and ".join(manifest.labels)}. It reads the first
-{manifest.max_length} tokens of a text, a review's title first. Logits are divided by the temperature
-{manifest.temperature:.3f}; a text is neutral where the two probabilities are within
-{manifest.neutral_band:.2f} of each other.
+Of {manifest.base_model} ({manifest.base_licence}): {network};
+logits of {", ".join(manifest.labels)}.
+It reads the first {manifest.max_length} tokens of a text, a review's title first. Logits are divided by the
+temperature {manifest.temperature:.3f}{undecided if len(manifest.labels) == 2 else ""}.
 Weights: {manifest.precision}; ONNX opset {manifest.opset}.
 
 ## Training data
@@ -200,13 +233,9 @@ Weights: {manifest.precision}; ONNX opset {manifest.opset}.
 |---|---|---|
 {sources}
 
-Samples are sentences, and runs of neighbouring sentences of one review, with soft targets.
+{paragraph(record.training_note)}## Figures
 
-## Figures
-
-Whole reviews with star ratings (1-2 negative, 4-5 positive, 3 left out), title and text; 95% bootstrap
-intervals. None of these sets was trained or calibrated on. `held_out` is of the training sets' own reviews,
-kept aside to choose the epoch and the temperature, so its figures flatter.
+{paragraph(record.metrics_note)}Intervals are 95%, by bootstrap over texts.
 
 | set | figure | value | 95% interval | texts |
 |---|---|---|---|---|

@@ -30,19 +30,21 @@ def export(
         ),
     ] = None,
     texts: Annotated[
-        Path | None, typer.Option(help="File of texts, one a line, to compare them on instead.")
+        list[Path] | None,
+        typer.Option(
+            help="File of texts, one a line, or a prepared set, to compare them on instead. Repeatable."
+        ),
     ] = None,
     storage: Annotated[
-        Literal["float16", "float32"], typer.Option(help="How the weights are stored.")
+        Literal["float16", "float32", "int8", "float16+int8-words"],
+        typer.Option(help="How the weights are stored; they are widened when loaded."),
     ] = "float16",
 ) -> None:
     """Exports a checkpoint as a bundle, after checking that both say the same.
 
     Prints one JSON object on standard output: `path`, `version`, `size_bytes` and `parity`.
     """
-    from itertools import islice
-
-    if (data is None) == (texts is None):
+    if (data is None) == (not texts):
         raise UsageError("Name the real texts to compare on: --data FOLDER or --texts FILE.")
     _require_training_extra()
     import msgspec
@@ -51,16 +53,19 @@ def export(
 
     from export.bundle import write_bundle
     from models.checkpoint import load_checkpoint, read_record
+    from models.texts import read_texts
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     record = read_record(checkpoint)
     network, tokenizer = load_checkpoint(checkpoint, record.max_length)
-    chosen = list(islice(_lines(texts) if texts else _reviews(data), PARITY_TEXTS))
-    if not chosen:
-        raise UsageError(f"There are no texts in {texts or data}; parity cannot be judged.")
+    found = list(read_texts(texts) if texts else _reviews(data))
+    if not found:
+        raise UsageError(f"There are no texts in {data or texts}; parity cannot be judged.")
+    # Spread over all that was read: a file's beginning may be all of one kind.
+    chosen = found[:: -(-len(found) // PARITY_TEXTS)]
     with Console(stderr=True).status(f"exporting, and comparing on {len(chosen)} texts"):
-        done = write_bundle(network, tokenizer, record, out, parity_texts=chosen, half=storage == "float16")
+        done = write_bundle(network, tokenizer, record, out, parity_texts=chosen, storage=storage)
     answer = {
         "path": str(done.path),
         "version": done.manifest.version,
@@ -68,15 +73,6 @@ def export(
         "parity": done.parity._asdict(),
     }
     print(msgspec.json.encode(answer).decode())
-
-
-def _lines(file: Path | None) -> Iterator[str]:
-    assert file is not None
-    try:
-        text = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read: {error}.") from None
-    return (line for line in text.splitlines() if line.strip())
 
 
 def _reviews(folder: Path | None) -> Iterator[str]:

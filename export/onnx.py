@@ -15,17 +15,19 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 OPSET = 17
 
 
-def export_onnx(network: Any, path: Path) -> None:
+def export_onnx(network: Any, path: Path, *, columns: Sequence[int] | None = None) -> None:
     """Writes ``network`` (float32, loaded with eager attention) as an ONNX file.
 
     Args:
         network: any of ``AutoModelForSequenceClassification``, in evaluation mode.
         path: file to write.
+        columns: the network's column of each of the file's; by default they are as they are.
     """
     import torch
 
@@ -38,10 +40,10 @@ def export_onnx(network: Any, path: Path) -> None:
 
         def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             logits: torch.Tensor = self.network(input_ids=ids, attention_mask=mask).logits
-            return logits
+            return logits if columns is None else logits[:, list(columns)]
 
     # Two rows of unlike lengths, so that no shape or mask of the example is taken for a constant.
-    ids = torch.full((2, 8), int(network.config.pad_token_id) + 1, dtype=torch.int64)
+    ids = torch.full((2, 8), int(network.config.pad_token_id or 0) + 1, dtype=torch.int64)
     mask = torch.ones((2, 8), dtype=torch.int64)
     mask[1, 5:] = 0
     free = {0: "batch", 1: "sequence"}

@@ -156,10 +156,10 @@ def test_a_folder_that_is_no_checkpoint_is_named(tmp_path: Path) -> None:
         read_record(tmp_path)
 
 
-@pytest.mark.parametrize("half", [True, False])
-def test_a_bundle_says_what_its_checkpoint_says(tmp_path: Path, half: bool) -> None:
+@pytest.mark.parametrize("storage", ["float16", "float32"])
+def test_a_bundle_says_what_its_checkpoint_says(tmp_path: Path, storage: str) -> None:
     network, tokenizer = tiny(), cut_at(wordpiece(), 48)
-    done = write_bundle(network, tokenizer, RECORD, tmp_path / "b", parity_texts=TEXTS, half=half)
+    done = write_bundle(network, tokenizer, RECORD, tmp_path / "b", parity_texts=TEXTS, storage=storage)
     manifest = bundle.verify(tmp_path / "b")
     assert manifest == done.manifest
     assert manifest.version == f"tiny-{manifest.files['model.onnx'][:8]}"
@@ -167,7 +167,7 @@ def test_a_bundle_says_what_its_checkpoint_says(tmp_path: Path, half: bool) -> N
     encoded = scorer.encode(TEXTS)
     found = scorer.score(encoded, np.arange(len(TEXTS)))
     expected = scorer.probabilities(predict(network, tokenizer, TEXTS, batch_size=1))
-    np.testing.assert_allclose(found, expected, atol=2e-3 if half else 1e-5)
+    np.testing.assert_allclose(found, expected, atol=2e-3 if storage == "float16" else 1e-5)
     assert encoded.lengths.max() == 48
     assert list((tmp_path).iterdir()) == [tmp_path / "b"]
 
@@ -203,7 +203,7 @@ def test_no_bundle_is_written_when_the_exported_model_says_something_else(
     stranger = tiny(seed=5)
     stranger.classifier.weight.data *= 30
     exported = room.export_onnx
-    monkeypatch.setattr(room, "export_onnx", lambda _, path: exported(stranger, path))
+    monkeypatch.setattr(room, "export_onnx", lambda _, path, **options: exported(stranger, path, **options))
     with pytest.raises(BundleError, match=r"differs from its checkpoint .* No bundle was written"):
         write_bundle(tiny(), cut_at(wordpiece(), 48), RECORD, tmp_path / "b", parity_texts=TEXTS)
     assert bundle.verify(tmp_path / "b") == old.manifest
