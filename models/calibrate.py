@@ -1,55 +1,109 @@
-"""Probabilities that mean what they say: a temperature, and a band in which the model is undecided.
+"""Probabilities that mean what they say: a temperature, a threshold, and a band of indecision.
 
 Rules:
-- Both are found on held-out samples, never on an evaluation set.
+- All are found on held-out samples, never on an evaluation set.
 - Temperature scaling (Guo et al. 2017) changes no label, so accuracy is what it was.
+- A model has one temperature, for serving does not know a text's language. Each language of the held-out
+  samples weighs the same in it, however many samples it has; what each would have alone is reported.
+- A threshold moves labels, so it is asked for. It becomes a shift of the network's last bias, which puts it
+  at one half: serving, and whoever reads probabilities, needs to know nothing of it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
+from models.classifier import softmax
+from models.examples import Split, classes
+from models.metrics import Figure, Rows, figures
+from stream.errors import UsageError
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from numpy.typing import NDArray
+
+    from models.classifier import Classifier
+    from models.examples import Example
 
 LEAST, MOST = 0.05, 20.0
 """Temperatures searched between; a model outside them is broken rather than miscalibrated."""
+
+FEW = 20
+"""Samples of a language below which it is no slice of its own."""
+
+
+class CalibrateOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of `reviewpulse calibrate`."""
+
+    checkpoint: str = ""
+    prepared: str = ""
+    split: Split = "validation"
+    share: float = 0.05
+    """Of the held-out texts, most that the neutral band may take."""
+    threshold: Literal["half", "macro_f1"] = "half"
+    """Where P(positive) becomes positive: at one half, or where macro F1 is best."""
+
+
+# --- fitting ----------------------------------------------------------------------------------------------
+
+
+def cross_entropy(
+    logits: NDArray[np.float32],
+    truth: NDArray[np.int64],
+    temperature: float,
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """Mean over rows, in nats, of the true column's negative log-probability.
+
+    Args:
+        logits: shape (n, labels).
+        truth: columns, shape (n,).
+        temperature: that logits are divided by.
+        weights: of the rows; all alike by default.
+
+    >>> round(cross_entropy(np.zeros((2, 3), np.float32), np.array([0, 2]), 1.0), 4)
+    1.0986
+    """
+    scaled = logits.astype(np.float64) / temperature
+    losses = np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(truth)), truth]
+    return float(np.average(losses, weights=weights))
 
 
 def negative_log_likelihood(
     logits: NDArray[np.float32], positive: NDArray[np.bool_], temperature: float
 ) -> float:
-    """Mean over rows, in nats, of a two-column model's logits (n, 2) over ``temperature``.
+    """``cross_entropy`` of a two-column model.
 
     >>> round(negative_log_likelihood(np.zeros((3, 2), np.float32), np.array([True, False, True]), 1.0), 4)
     0.6931
     """
-    margin = (logits[:, 1] - logits[:, 0]).astype(np.float64) / temperature
-    return float(np.logaddexp(0, np.where(positive, -margin, margin)).mean())
+    return cross_entropy(logits, positive.astype(np.int64), temperature)
 
 
-def fit_temperature(logits: NDArray[np.float32], positive: NDArray[np.bool_]) -> float:
-    """The temperature with the least negative log-likelihood, by golden-section search.
+def fit_temperature(
+    logits: NDArray[np.float32],
+    truth: NDArray[np.int64] | NDArray[np.bool_],
+    weights: NDArray[np.float64] | None = None,
+) -> float:
+    """The temperature with the least cross-entropy, by golden-section search.
 
     The likelihood has one minimum in the inverse temperature, hence in the temperature.
 
     Args:
-        logits: of a two-column model, shape (n, 2).
-        positive: the truth, shape (n,).
+        logits: shape (n, labels).
+        truth: columns, or whether positive, shape (n,).
+        weights: of the rows; all alike by default.
     """
-    ratio = (5**0.5 - 1) / 2
-    low, high = np.log(LEAST), np.log(MOST)
-    while high - low > 1e-6:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if negative_log_likelihood(logits, positive, float(np.exp(left))) < negative_log_likelihood(
-            logits, positive, float(np.exp(right))
-        ):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2))
+    columns = truth.astype(np.int64)
+    logged = _least(
+        lambda each: cross_entropy(logits, columns, float(np.exp(each)), weights), np.log(LEAST), np.log(MOST)
+    )
+    return float(np.exp(logged))
 
 
 def probability(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -71,3 +125,134 @@ def fit_neutral_band(p_positive: NDArray[np.float64], share: float = 0.05) -> fl
     margins = np.sort(np.abs(2 * p_positive - 1))
     # Strictly below the band is neutral: the first margin that must stay outside is the band.
     return round(float(margins[int(share * len(margins))]), 4)
+
+
+def fit_threshold(p_positive: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
+    """The P(positive) above which to say positive for the best macro F1: half-way between two texts.
+
+    >>> fit_threshold(np.array([0.6, 0.7, 0.8, 0.9]), np.array([False, False, True, True])).__round__(2)
+    0.75
+    """
+    order = np.argsort(p_positive)
+    ranked, truth = p_positive[order], positive[order]
+    # Cut k says negative of the k least: k from 0 to n.
+    negatives = np.concatenate([[0], np.cumsum(~truth)])
+    cuts = np.arange(len(truth) + 1)
+    true_negative, said_negative, all_negative = negatives, cuts, int((~truth).sum())
+    true_positive = (len(truth) - cuts) - (all_negative - negatives)
+    f1_negative = 2 * true_negative / np.maximum(said_negative + all_negative, 1)
+    f1_positive = 2 * true_positive / np.maximum(2 * len(truth) - cuts - all_negative, 1)
+    cut = int(np.argmax(f1_negative + f1_positive))
+    ends = np.concatenate([[0.0], ranked, [1.0]])
+    return float(np.clip((ends[cut] + ends[cut + 1]) / 2, 1e-6, 1 - 1e-6))
+
+
+def _least(loss: Callable[[float], float], low: float, high: float) -> float:
+    """Where a loss with one minimum has it, by golden-section search."""
+    ratio = (5**0.5 - 1) / 2
+    while high - low > 1e-6:
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(left) < loss(right):
+            high = right
+        else:
+            low = left
+    return (low + high) / 2
+
+
+# --- a checkpoint -----------------------------------------------------------------------------------------
+
+
+class Change(NamedTuple):
+    """A figure before and after."""
+
+    before: Figure
+    after: Figure
+
+
+class Slice(NamedTuple):
+    """Held-out samples of one language, or all."""
+
+    rows: int
+    temperature: float
+    """That these alone would have."""
+    figures: dict[str, Change]
+
+
+class Calibration(NamedTuple):
+    """What was found."""
+
+    temperature: float
+    neutral_band: float
+    shift: float
+    """To add to the last column's logit, so that the threshold comes to lie at one half; 0 without one."""
+    slices: dict[str, Slice]
+    """``all``, and each language with enough samples, where there are others."""
+
+
+def calibrate(classifier: Classifier, examples: Sequence[Example], options: CalibrateOptions) -> Calibration:
+    """Fits temperature, band and threshold.
+
+    Args:
+        classifier: as it is now.
+        examples: held out, with the classifier's labels.
+        options: which.
+
+    Raises:
+        UsageError: there are no samples of one of the labels, or a threshold of three labels is asked for.
+    """
+    truth = classes(examples)
+    missing = [label for column, label in enumerate(classifier.labels) if column not in truth]
+    if missing:
+        raise UsageError(
+            f"Calibration needs samples of every label; the split {options.split} has none of "
+            f"{', '.join(missing)}. Take another split with --split, or prepare the set again."
+        )
+    if options.threshold != "half" and len(classifier.labels) != 2:
+        raise UsageError(
+            "A threshold is of two labels, and this checkpoint has three; leave out --threshold."
+        )
+    languages = np.array([example.language for example in examples])
+    weights = _alike(languages)
+    before = classifier.logits([example.text for example in examples])
+    logits, shift = before, 0.0
+    if options.threshold == "macro_f1":
+        threshold = fit_threshold(probability(before, 1.0), truth == 1)
+        shift = float(np.log((1 - threshold) / threshold))
+        logits = before + np.array([0, shift], np.float32)
+    temperature = round(fit_temperature(logits, truth, weights), 4)
+    band = 0.0
+    if len(classifier.labels) == 2:
+        band = fit_neutral_band(probability(logits, temperature), options.share)
+    slices = {}
+    for name, rows in _slices(languages):
+        then = softmax(before[rows], classifier.temperature)
+        now = softmax(logits[rows], temperature)
+        slices[name] = Slice(
+            rows=len(rows),
+            temperature=round(fit_temperature(logits[rows], truth[rows]), 4),
+            figures=_changes(then, now, truth[rows], classifier.labels),
+        )
+    return Calibration(temperature, band, shift, slices)
+
+
+def _alike(languages: NDArray[np.str_]) -> NDArray[np.float64]:
+    """Weights with which every language has the same sum; those with few samples count as one."""
+    counts = Counter(languages.tolist())
+    named = [each if counts[each] >= FEW else "" for each in languages.tolist()]
+    sums = Counter(named)
+    return np.array([1 / sums[each] for each in named])
+
+
+def _slices(languages: NDArray[np.str_]) -> Iterator[tuple[str, NDArray[np.intp]]]:
+    yield "all", np.arange(len(languages))
+    counts = Counter(languages.tolist())
+    for language in sorted(counts):
+        if language and FEW <= counts[language] < len(languages):
+            yield language, np.flatnonzero(languages == language)
+
+
+def _changes(
+    then: NDArray[np.float64], now: NDArray[np.float64], truth: NDArray[np.int64], labels: tuple[str, ...]
+) -> dict[str, Change]:
+    before, after = (figures(Rows(each, truth, labels)) for each in (then, now))
+    return {name: Change(before[name], after[name]) for name in ("accuracy", "macro_f1", "ece", "log_loss")}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from models.cli.adapt import adapt
 from models.cli.distil import distil
+from models.cli.calibrate import calibrate
 from models.cli.prepare import prepare
 from models.cli.train import train
 from models.cli.trim import trim
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to ``app``."""
+    app.command("calibrate")(calibrate)
     app.command("prepare")(prepare)
     app.command("adapt")(adapt)
     app.command("train")(train)

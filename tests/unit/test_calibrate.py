@@ -1,10 +1,57 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
-from models.calibrate import fit_neutral_band, fit_temperature, negative_log_likelihood, probability
+from models.calibrate import (
+    CalibrateOptions,
+    calibrate,
+    cross_entropy,
+    fit_neutral_band,
+    fit_temperature,
+    fit_threshold,
+    negative_log_likelihood,
+    probability,
+)
+from models.classifier import softmax
 from models.evaluate import accuracy, calibration_error, figures, macro_f1
+from models.examples import Example
+from stream.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TWO, THREE = ("negative", "positive"), ("negative", "neutral", "positive")
+
+
+class Told:
+    """A classifier that gives the logits it was told, by a text's number."""
+
+    name, temperature, neutral_band = "told", 1.0, 0.0
+
+    def __init__(self, rows: np.ndarray) -> None:
+        self._rows = rows
+        self.labels = TWO if rows.shape[1] == 2 else THREE
+
+    def logits(self, texts: Sequence[str]) -> np.ndarray:
+        return self._rows[[int(text) for text in texts]]
+
+
+def held_out(logits: np.ndarray, temperature: float, language: str = "en", first: int = 0) -> list[Example]:
+    """Samples whose truth is drawn from the logits' probabilities at ``temperature``."""
+    rng = np.random.default_rng(5)
+    truth = [rng.choice(logits.shape[1], p=row) for row in softmax(logits, temperature)]
+    columns = np.eye(logits.shape[1])
+    return [
+        Example(text=str(first + at), target=tuple(columns[column].tolist()), language=language)
+        for at, column in enumerate(truth)
+    ]
+
+
+def spread(n: int, labels: int, seed: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).normal(0, 3, (n, labels)).astype(np.float32)
 
 
 def drawn(temperature: float, n: int = 20_000) -> tuple[np.ndarray, np.ndarray]:
@@ -60,3 +107,78 @@ def test_intervals_hold_the_value_and_narrow_with_rows() -> None:
         widths.append(high - low)
     # The width of a share's interval falls with the root of the rows: five times for 25 times as many.
     assert 3 < widths[0] / widths[1] < 8
+
+
+@pytest.mark.parametrize("labels", [2, 3])
+def test_calibration_lowers_the_error_of_two_and_three_labels(labels: int) -> None:
+    logits = spread(800, labels)
+    found = calibrate(Told(logits), held_out(logits, 2.5), CalibrateOptions())
+    assert found.temperature == pytest.approx(2.5, rel=0.2)
+    change = found.slices["all"].figures
+    assert change["ece"].before.value > 0.1
+    assert change["ece"].after.value < 0.06
+    assert change["accuracy"].before.value == change["accuracy"].after.value
+    assert (found.neutral_band > 0) is (labels == 2)
+    assert found.shift == 0
+
+
+def test_every_language_weighs_the_same_and_is_reported() -> None:
+    logits = spread(1100, 2)
+    samples = held_out(logits[:1000], 4.0, "zh") + held_out(logits[1000:], 1.0, "en", first=1000)
+    found = calibrate(Told(logits), samples, CalibrateOptions())
+    assert {name: each.rows for name, each in found.slices.items()} == {"all": 1100, "en": 100, "zh": 1000}
+    assert found.slices["zh"].temperature == pytest.approx(4.0, rel=0.3)
+    # Ten times as many Chinese samples do not make it Chinese's temperature.
+    logs = np.log([found.slices["en"].temperature, found.temperature, found.slices["zh"].temperature])
+    assert logs[0] + 0.2 < logs[1] < logs[2] - 0.2
+
+
+def test_a_few_samples_are_no_language_of_their_own() -> None:
+    logits = spread(110, 2)
+    samples = held_out(logits[:100], 1.0) + held_out(logits[100:], 1.0, "fr", first=100)
+    assert calibrate(Told(logits), samples, CalibrateOptions()).slices.keys() == {"all", "en"}
+
+
+def test_a_threshold_becomes_a_shift_that_puts_it_at_one_half() -> None:
+    logits = spread(800, 2)
+    samples = held_out(logits - np.array([0, 2], np.float32), 1.0)
+    found = calibrate(Told(logits), samples, CalibrateOptions(threshold="macro_f1"))
+    assert found.shift == pytest.approx(-2, abs=0.8)
+    change = found.slices["all"].figures
+    assert change["macro_f1"].after.value > change["macro_f1"].before.value + 0.02
+    assert change["ece"].after.value < 0.06
+
+
+def test_the_best_threshold_is_the_one_that_trying_all_finds() -> None:
+    rng = np.random.default_rng(0)
+    p_positive = rng.random(60)
+    positive = rng.random(60) < p_positive**2
+    best = fit_threshold(p_positive, positive)
+
+    def score(threshold: float) -> float:
+        return macro_f1(np.where(p_positive > threshold, 1.0, 0.0), positive)
+
+    # Half-way between any two neighbours there is no better one.
+    between = np.convolve(np.sort(p_positive), [0.5, 0.5], "valid")
+    assert score(best) == pytest.approx(max(score(each) for each in between))
+
+
+def test_a_label_without_samples_is_named() -> None:
+    logits = spread(40, 3)
+    samples = [Example(text=str(at), target=(1.0, 0.0, 0.0)) for at in range(40)]
+    with pytest.raises(UsageError, match=r"split validation has none of neutral, positive"):
+        calibrate(Told(logits), samples, CalibrateOptions())
+
+
+def test_three_labels_have_no_threshold() -> None:
+    logits = spread(100, 3)
+    with pytest.raises(UsageError, match=r"threshold is of two labels"):
+        calibrate(Told(logits), held_out(logits, 1.0), CalibrateOptions(threshold="macro_f1"))
+
+
+def test_cross_entropy_of_two_labels_is_the_likelihood_of_their_margin() -> None:
+    logits, positive = drawn(1.3, n=50)
+    margin = (logits[:, 1] - logits[:, 0]).astype(np.float64) / 1.3
+    expected = np.logaddexp(0, np.where(positive, -margin, margin)).mean()
+    assert negative_log_likelihood(logits, positive, 1.3) == pytest.approx(expected)
+    assert cross_entropy(logits, positive.astype(np.int64), 1.3) == pytest.approx(expected)
