@@ -77,11 +77,12 @@ def export(
 
 def _reviews(folder: Path | None) -> Iterator[str]:
     """Texts of every evaluation set in turn, so that one set's habits do not decide."""
-    from models.evaluate import evaluation_sets
+    from models import evaluation_sets
 
     assert folder is not None
-    for row in zip(*(labelled.texts for labelled in evaluation_sets(folder)), strict=False):
-        yield from row
+    there = [name for name, file in evaluation_sets.FILES.items() if (folder / file).is_file()]
+    for row in zip(*(evaluation_sets.examples(name, folder) for name in there), strict=False):
+        yield from (example.text for example in row)
 
 
 def _require_training_extra() -> None:

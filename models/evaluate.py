@@ -1,146 +1,203 @@
-"""How good a model is: accuracy, macro F1 and calibration error, each with a bootstrap interval.
+"""A classifier on a split of a prepared set: everything a report or a machine wants to know of it.
 
 Rules:
-- Sets read here are for evaluation only; nothing of them is trained or calibrated on.
-- Texts are put together as serving does it: ``stream.core.events.scored_text`` of title and body.
-- Ratings of 3 of 5 say neither, and are left out.
+- Nothing is fitted here: a model's temperature and neutral band are what it came with.
+- The truth is a target's likeliest label; how sure the target was is kept with the worst mistakes.
+- The worst mistakes are the most confident ones.
 """
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
-from typing import TYPE_CHECKING, NamedTuple
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
-from stream.core.events import scored_text
+from models import metrics
+from models.classifier import probabilities
+from models.curves import Curves, ReliabilityBin, confusion, curves, reliability
+from models.examples import classes
+from models.metrics import DRAWS, Figure, Rows
+from models.slices import Slice, slices
+from stream import bundle
+from stream.core.events import Label  # noqa: TC001  # msgspec reads the annotation
+from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
+    from models.classifier import Classifier
+    from models.examples import Example
 
-BOOTSTRAPS = 1000
+FORMAT = 1
+MISTAKES = 50
+MISTAKE_CHARS = 2000
+"""Of a mistake's text; a longer one is cut, and says so."""
+
+WEIGHTS = ("model.safetensors", bundle.MODEL)
+"""The file of a checkpoint or a bundle that its checksum is of."""
 
 
-class LabelledSet(NamedTuple):
-    """Whole reviews with their polarity."""
+class Model(msgspec.Struct, frozen=True, kw_only=True):
+    """Which model it was."""
 
     name: str
-    texts: list[str]
-    positive: NDArray[np.bool_]
+    labels: tuple[Label, ...]
+    temperature: float
+    neutral_band: float
+    sha256: str = ""
+    """Of its weights; empty for a baseline."""
 
 
-class Figure(NamedTuple):
-    """A metric with its 95% interval."""
+class MeasuredSet(msgspec.Struct, frozen=True, kw_only=True):
+    """What it was measured on."""
 
     name: str
-    value: float
-    interval: tuple[float, float]
+    split: str
+    rows: int
+    rows_by_label: dict[str, int]
+    description: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def accuracy(p_positive: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Share of rows on the right side of one half.
+class Mistake(msgspec.Struct, frozen=True, kw_only=True):
+    """A text whose said label was not the true one."""
 
-    >>> accuracy(np.array([0.9, 0.2, 0.6]), np.array([True, False, False]))
-    0.6666666666666666
-    """
-    return float(((p_positive > 0.5) == positive).mean())
-
-
-def macro_f1(p_positive: NDArray[np.float64], positive: NDArray[np.bool_]) -> float:
-    """Mean of both labels' F1, so that the rarer one weighs as much.
-
-    >>> macro_f1(np.array([0.9, 0.9]), np.array([True, False]))
-    0.3333333333333333
-    """
-    said = p_positive > 0.5
-    scores = []
-    for label in (False, True):
-        hits = int(((said == label) & (positive == label)).sum())
-        wrong = int(((said == label) != (positive == label)).sum())
-        scores.append(2 * hits / (2 * hits + wrong) if hits or wrong else 0.0)
-    return float(np.mean(scores))
+    row: int
+    """In the split, from 0."""
+    text: str
+    said: Label
+    confidence: float
+    truth: Label
+    truth_probability: float
+    """How sure the target is of the true label."""
+    language: str = ""
+    category: str = ""
+    source: str = ""
+    stars: float | None = None
 
 
-def calibration_error(p_positive: NDArray[np.float64], positive: NDArray[np.bool_], bins: int = 15) -> float:
-    """Expected calibration error of the said label's probability (Guo et al. 2017), equal-width bins.
+class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
+    """All that was measured; intervals are 95%."""
 
-    >>> calibration_error(np.array([0.75, 0.75]), np.array([True, False]))
-    0.25
-    """
-    confidence = np.maximum(p_positive, 1 - p_positive)
-    right = (p_positive > 0.5) == positive
-    which = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = [
-        abs(confidence[which == each].mean() - right[which == each].mean()) * (which == each).mean()
-        for each in np.unique(which)
-    ]
-    return float(sum(gaps))
-
-
-METRICS: dict[str, Callable[[NDArray[np.float64], NDArray[np.bool_]], float]] = {
-    "accuracy": accuracy,
-    "macro_f1": macro_f1,
-    "ece": calibration_error,
-}
+    format: int = FORMAT
+    model: Model
+    set: MeasuredSet
+    draws: int
+    """Bootstrap resamples behind each figure's interval."""
+    figures: dict[str, Figure]
+    """As ``models.metrics.figures`` names them."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Rows are the truth, columns what was said, in the labels' order."""
+    reliability: tuple[ReliabilityBin, ...]
+    curves: tuple[Curves, ...]
+    slices: tuple[Slice, ...]
+    mistakes: tuple[Mistake, ...]
+    baseline: Evaluation | None = None
+    """Of TF-IDF and logistic regression on the same rows."""
 
 
-def figures(p_positive: NDArray[np.float64], positive: NDArray[np.bool_], seed: int = 0) -> list[Figure]:
-    """Every metric with the 2.5% and 97.5% quantiles of its bootstrap over rows.
+def evaluate(
+    classifier: Classifier,
+    examples: Sequence[Example],
+    *,
+    name: str = "",
+    split: str = "test",
+    sha256: str = "",
+    description: dict[str, Any] | None = None,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Evaluation:
+    """Measures a classifier on examples whose targets are over its labels.
 
     Args:
-        p_positive: probability of positive, shape (n,).
-        positive: the truth, shape (n,).
+        classifier: the model.
+        examples: at least one.
+        name: of the set.
+        split: of the set.
+        sha256: of the model's weights.
+        description: of the set.
+        draws: bootstrap resamples.
         seed: of the resampling.
+
+    Raises:
+        UsageError: there is nothing to measure on, or the labels do not match.
     """
-    rng = np.random.default_rng(seed)
-    draws = [rng.integers(0, len(positive), len(positive)) for _ in range(BOOTSTRAPS)]
-    out = []
-    for name, metric in METRICS.items():
-        low, high = np.quantile([metric(p_positive[rows], positive[rows]) for rows in draws], (0.025, 0.975))
-        out.append(Figure(name, metric(p_positive, positive), (float(low), float(high))))
-    return out
-
-
-def evaluation_sets(folder: Path) -> Iterator[LabelledSet]:
-    """Each evaluation set that ``folder`` has."""
-    readers: tuple[tuple[str, str, Callable[[Path], Iterator[tuple[str, float]]]], ...] = (
-        ("blitzer_amazon", "blitzer_amazon.jsonl.gz", _blitzer),
-        ("amazon2018_beauty", "amazon2018_All_Beauty_5.json.gz", _beauty),
-        ("amazon2014_musical_instruments", "amazon2014_Musical_Instruments_first5050.csv.gz", _instruments),
-        ("amazon_pesticide", "amazon_pesticide_10181.csv.gz", _pesticide),
+    check_labels(classifier, examples, name or "the set", split)
+    texts, truth = [example.text for example in examples], classes(examples)
+    rows = Rows(probabilities(classifier, texts), truth, classifier.labels, classifier.neutral_band)
+    right = rows.probabilities.argmax(axis=1) == truth
+    counts = Counter(truth.tolist())
+    return Evaluation(
+        model=Model(
+            name=classifier.name,
+            labels=classifier.labels,
+            temperature=classifier.temperature,
+            neutral_band=classifier.neutral_band,
+            sha256=sha256,
+        ),
+        set=MeasuredSet(
+            name=name,
+            split=split,
+            rows=len(examples),
+            rows_by_label={label: counts[at] for at, label in enumerate(classifier.labels)},
+            description=description or {},
+        ),
+        draws=draws,
+        figures=metrics.figures(rows, draws=draws, seed=seed),
+        confusion=confusion(rows),
+        reliability=reliability(rows),
+        curves=curves(rows),
+        slices=slices(examples, right),
+        mistakes=tuple(_mistakes(rows, examples)),
     )
-    for name, file, reader in readers:
-        if (folder / file).is_file():
-            rows = {text: stars for text, stars in reader(folder / file) if text and stars != 3}
-            yield LabelledSet(name, list(rows), np.array([stars > 3 for stars in rows.values()]))
 
 
-def _blitzer(file: Path) -> Iterator[tuple[str, float]]:
-    with gzip.open(file, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            yield scored_text(row["title"], row["text"]), row["rating"]
+def check_labels(classifier: Classifier, examples: Sequence[Example], name: str, split: str) -> None:
+    """Checks that there is something to measure, with targets over the classifier's labels.
+
+    Raises:
+        UsageError: it is not so.
+    """
+    if not examples:
+        raise UsageError(f"The split {split!r} of {name} is empty; name another with --split.")
+    wanted = len(examples[0].target)
+    if wanted != len(classifier.labels):
+        [labels] = [each for each in bundle.LABEL_SETS if len(each) == wanted]
+        raise UsageError(
+            f"The model {classifier.name} tells {', '.join(classifier.labels)} apart, and {name} has the "
+            f"labels {', '.join(labels)}: prepare the set with the model's labels."
+        )
 
 
-def _beauty(file: Path) -> Iterator[tuple[str, float]]:
-    with gzip.open(file, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            yield scored_text(row.get("summary"), row.get("reviewText", "")), row["overall"]
+def weights_checksum(model: Path) -> str:
+    """SHA-256 of the weights in a checkpoint or bundle folder; empty where it has none of the known files."""
+    found = [model / name for name in WEIGHTS if (model / name).is_file()]
+    return bundle.sha256(found[0]) if found else ""
 
 
-def _instruments(file: Path) -> Iterator[tuple[str, float]]:
-    with gzip.open(file, "rt", encoding="utf-8", newline="") as rows:
-        for row in csv.DictReader(rows):
-            yield scored_text(row["summary"], row["reviewText"]), float(row["overall"])
+def _mistakes(rows: Rows, examples: Sequence[Example]) -> list[Mistake]:
+    said, confidence = rows.probabilities.argmax(axis=1), rows.probabilities.max(axis=1)
+    wrong = np.flatnonzero(said != rows.truth)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MISTAKES]
+    labels: Any = rows.labels
+    return [
+        Mistake(
+            row=int(row),
+            text=_shortened(examples[row].text),
+            said=labels[said[row]],
+            confidence=float(confidence[row]),
+            truth=labels[rows.truth[row]],
+            truth_probability=max(examples[row].target),
+            language=examples[row].language,
+            category=examples[row].category,
+            source=examples[row].source,
+            stars=examples[row].stars,
+        )
+        for row in worst
+    ]
 
 
-def _pesticide(file: Path) -> Iterator[tuple[str, float]]:
-    with gzip.open(file, "rt", encoding="utf-8", newline="") as rows:
-        for row in csv.DictReader(rows):
-            yield scored_text(None, row["review_content"]), float(row["review_rating"].split()[0])
+def _shortened(text: str) -> str:
+    return text if len(text) <= MISTAKE_CHARS else text[:MISTAKE_CHARS] + " […]"

@@ -22,9 +22,11 @@ import torch
 
 from models.calibrate import fit_neutral_band, probability
 from models.checkpoint import TrainingRecord, save_checkpoint
+from models.classifier import softmax
 from models.examples import check_no_leak, classes, targets
 from models.fitting import FitOptions, Fitted, Length, Share, Task, fit
-from models.losses import fit_temperature, judge, label_weights, macro_f1, soft_loss
+from models.losses import fit_temperature, judge, label_weights, soft_loss
+from models.metrics import Rows, figures
 from models.runs import claim, fingerprint, is_main_process, summarise, write_seeds
 from models.start import PoolingChoice, check_length, classifier_of, open_base
 from stream.bundle import Metric, TrainingSource
@@ -41,8 +43,6 @@ if TYPE_CHECKING:
     from models.examples import Example, PreparedSet
     from models.fitting import Watcher
     from models.start import Base
-
-BOOTSTRAPS = 1000
 
 
 class ClassifierOptions(FitOptions, frozen=True, kw_only=True):
@@ -277,7 +277,7 @@ def _record(
         temperature=round(temperature, 4),
         neutral_band=band,
         trained_on=sources(prepared),
-        metrics=tuple(_metrics(logits, classes(validation))),
+        metrics=_metrics(softmax(logits, temperature), classes(validation), prepared.labels),
         caveats=options.caveats,
     )
 
@@ -294,24 +294,17 @@ def sources(prepared: PreparedSet) -> tuple[TrainingSource, ...]:
     )
 
 
-def _metrics(logits: NDArray[np.float32], true: NDArray[np.int64]) -> list[Metric]:
-    said, labels = logits.argmax(axis=1), logits.shape[1]
-    rng = np.random.default_rng(0)
-    draws = [rng.integers(0, len(true), len(true)) for _ in range(BOOTSTRAPS)]
-    figures: dict[str, Callable[[NDArray[np.int64], NDArray[np.int64]], float]] = {
-        "accuracy": lambda said, true: float((said == true).mean()),
-        "macro_f1": lambda said, true: macro_f1(said, true, labels),
-    }
-    metrics = []
-    for name, figure in figures.items():
-        low, high = np.quantile([figure(said[rows], true[rows]) for rows in draws], (0.025, 0.975))
-        metrics.append(
-            Metric(
-                dataset="validation",
-                name=name,
-                value=round(figure(said, true), 4),
-                interval=(round(float(low), 4), round(float(high), 4)),
-                rows=len(true),
-            )
+def _metrics(
+    probabilities: NDArray[np.float64], truth: NDArray[np.int64], labels: Sequence[str]
+) -> tuple[Metric, ...]:
+    found = figures(Rows(probabilities, truth, tuple(labels)))
+    return tuple(
+        Metric(
+            dataset="validation",
+            name=name,
+            value=round(found[name].value, 4),
+            interval=(round(found[name].interval[0], 4), round(found[name].interval[1], 4)),
+            rows=len(truth),
         )
-    return metrics
+        for name in ("accuracy", "macro_f1")
+    )

@@ -12,8 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.cli.adapt import adapt
-from models.cli.distil import distil
+from models.cli.behave import behave
 from models.cli.calibrate import calibrate
+from models.cli.compare import compare
+from models.cli.distil import distil
+from models.cli.evaluate import evaluate
 from models.cli.prepare import prepare
 from models.cli.train import train
 from models.cli.trim import trim
@@ -24,9 +27,12 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to ``app``."""
-    app.command("calibrate")(calibrate)
     app.command("prepare")(prepare)
     app.command("adapt")(adapt)
     app.command("train")(train)
+    app.command("evaluate")(evaluate)
+    app.command("compare")(compare)
+    app.command("behave")(behave)
+    app.command("calibrate")(calibrate)
     app.command("distil")(distil)
     app.command("trim")(trim)

@@ -57,7 +57,7 @@ def clean(text: str) -> str:
     >>> clean("AT&T <3"), clean("<神奇校车>很好"), clean("cafe\u0301") == "caf\u00e9"
     ('AT&T <3', '<神奇校车>很好', True)
     """
-    # Line breaks and double spaces are in a third of all reviews; a regular expression takes ten times as long.
+    # Line breaks and double spaces are in a third of all reviews; a regex takes ten times as long.
     if "\n" in text:
         text = text.replace("\n", " ")
     while "  " in text:
@@ -77,7 +77,7 @@ _UNSUSPECTED = bytes(code for code in range(0x20, 0x7F) if chr(code) not in "&<"
 
 
 def _is_clean(text: str) -> bool:
-    """Whether a text of single spaces needs nothing more; not every one that needs nothing is known for it."""
+    """Whether a text of single spaces needs nothing more; not every such text is known for it."""
     if text.isascii():  # a third of what isprintable takes
         return not text.encode().translate(None, _UNSUSPECTED)
     # Printable: no controls, no zero-width characters, no white space but the plain one.

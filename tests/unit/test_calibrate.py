@@ -16,8 +16,8 @@ from models.calibrate import (
     probability,
 )
 from models.classifier import softmax
-from models.evaluate import accuracy, calibration_error, figures, macro_f1
 from models.examples import Example
+from models.metrics import Measure, Rows
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,39 +74,24 @@ def test_the_fitted_temperature_is_better_than_its_neighbours() -> None:
     assert best <= negative_log_likelihood(logits, positive, fitted / 1.01)
 
 
+def measured(p_positive: np.ndarray, positive: np.ndarray) -> dict[str, float]:
+    rows = Rows(np.stack([1 - p_positive, p_positive], 1), positive.astype(int), TWO)
+    return {name: float(value[0]) for name, value in Measure(rows)(np.ones((1, len(positive)))).items()}
+
+
 def test_calibration_lowers_the_calibration_error_and_keeps_every_label() -> None:
     logits, positive = drawn(3.0)
-    raw, calibrated = probability(logits, 1.0), probability(logits, fit_temperature(logits, positive))
-    assert calibration_error(raw, positive) > 0.1
-    assert calibration_error(calibrated, positive) < 0.02
-    assert accuracy(raw, positive) == accuracy(calibrated, positive)
+    raw = measured(probability(logits, 1.0), positive)
+    calibrated = measured(probability(logits, fit_temperature(logits, positive)), positive)
+    assert raw["ece"] > 0.1
+    assert calibrated["ece"] < 0.02
+    assert raw["accuracy"] == calibrated["accuracy"]
 
 
 def test_the_neutral_band_takes_no_more_than_its_share() -> None:
     p_positive = np.random.default_rng(0).random(1000)
     band = fit_neutral_band(p_positive, share=0.05)
     assert (np.abs(2 * p_positive - 1) < band).sum() == pytest.approx(50, abs=1)
-
-
-def test_macro_f1_counts_the_rarer_label_as_much() -> None:
-    positive = np.array([True] * 98 + [False] * 2)
-    always = np.full(100, 0.9)
-    assert accuracy(always, positive) == 0.98
-    assert macro_f1(always, positive) == pytest.approx(0.4949, abs=1e-4)
-
-
-def test_intervals_hold_the_value_and_narrow_with_rows() -> None:
-    rng = np.random.default_rng(1)
-    widths = []
-    for n in (100, 2500):
-        positive = rng.random(n) < 0.5
-        p_positive = np.where(rng.random(n) < 0.85, positive, ~positive) * 0.8 + 0.1
-        found = {figure.name: figure for figure in figures(p_positive, positive)}
-        low, high = found["accuracy"].interval
-        assert low < found["accuracy"].value < high
-        widths.append(high - low)
-    # The width of a share's interval falls with the root of the rows: five times for 25 times as many.
-    assert 3 < widths[0] / widths[1] < 8
 
 
 @pytest.mark.parametrize("labels", [2, 3])
@@ -156,7 +141,8 @@ def test_the_best_threshold_is_the_one_that_trying_all_finds() -> None:
     best = fit_threshold(p_positive, positive)
 
     def score(threshold: float) -> float:
-        return macro_f1(np.where(p_positive > threshold, 1.0, 0.0), positive)
+        said = np.where(p_positive > threshold, 1.0, 0.0)
+        return measured(said, positive)["macro_f1"]
 
     # Half-way between any two neighbours there is no better one.
     between = np.convolve(np.sort(p_positive), [0.5, 0.5], "valid")

@@ -1,0 +1,1 @@
+"""Behavioural tests of a classifier, after CheckList (Ribeiro et al. 2020)."""
