@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path  # noqa: TC003  # typer reads the annotation
 from typing import TYPE_CHECKING
 
 import typer
@@ -56,6 +57,49 @@ def pipeline(
         f"Acknowledged by Kafka to visible in Redis at {report.latency_load_events_per_s:,.0f} events/s:"
         f" p50 {report.latency_p50_ms:.1f} ms, p99 {report.latency_p99_ms:.1f} ms"
     )
+
+
+@bench.command("scorer")
+def scorer(
+    file: str = typer.Argument(help="JSON lines with a `text`, also .gz: a split of a prepared set, say."),
+    bundle: list[Path] = typer.Option(None, help="A bundle's folder; repeatable. The one in use by default."),
+    reviews: int = typer.Option(1024, min=1, help="Reviews of the file that are scored, from its beginning."),
+    rounds: int = typer.Option(5, min=1, help="Turns each bundle gets."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Reviews a second of one bundle or several on this machine, turn by turn, and ratios to the first.
+
+    Tokenising and inference of whole windows, as a worker's score stage does them. Provider, threads and
+    token budget are the settings' (`REVIEWPULSE_PROVIDER` and so on).
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from stream.bench.scorer import read_reviews, run
+    from stream.settings import load
+
+    settings = load()
+    texts = read_reviews(file, reviews)
+    report = run(settings, bundle or [settings.bundle], texts, rounds=rounds)
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    table = Table(
+        title=f"{report.reviews:,} reviews, mean {report.tokens_mean:.0f} tokens, median of {rounds} rounds"
+    )
+    for heading in ("", "provider", "reviews/s", "tokens/s", "CPU ms", "ratio"):
+        table.add_column(heading, justify="right" if heading not in ("", "provider") else "left")
+    for each in report.bundles:
+        table.add_row(
+            each.version,
+            each.provider.removesuffix("ExecutionProvider"),
+            f"{each.reviews_per_s:,.1f}",
+            f"{each.tokens_per_s:,.0f}",
+            f"{each.cpu_ms_per_review:.2f}",
+            f"{each.times_first:.2f}",
+        )
+    Console().print(table)
 
 
 @bench.command("memory")

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 WINDOW = 512
 """Lines scored together: enough for batches of like lengths, few enough to answer a slow pipe soon."""
 
-MAX_LINE_CHARS = 1_000_000
-"""A longer line is no review; it is refused before it is parsed."""
-
 
 def score(
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Texts to score.")] = None,
@@ -84,6 +81,8 @@ def _results(model: Scorer[Any], texts: list[str], token_budget: int) -> list[di
 
 def _score_lines(model: Scorer[Any], stream: Iterable[bytes], token_budget: int) -> int:
     """Scores JSON lines window by window; returns the exit code."""
+    from stream.scorer.lines import text_of
+
     refused = 0
     numbered = enumerate(stream, start=1)
     while window := list(islice(numbered, WINDOW)):
@@ -92,7 +91,7 @@ def _score_lines(model: Scorer[Any], stream: Iterable[bytes], token_budget: int)
             if not line.strip():
                 continue
             try:
-                good.append((number, _text_of(line)))
+                good.append((number, text_of(line)))
             except EventError as error:
                 refused += 1
                 print(f"line {number}: {error}", file=sys.stderr)
@@ -100,33 +99,6 @@ def _score_lines(model: Scorer[Any], stream: Iterable[bytes], token_budget: int)
         _print_lines({"line": number, **row} for (number, _), row in zip(good, rows, strict=True))
         sys.stdout.flush()
     return 1 if refused else 0
-
-
-def _text_of(line: bytes) -> str:
-    """The text a line's score is of.
-
-    Raises:
-        EventError: the line is not an object with a usable text.
-    """
-    import msgspec
-
-    from stream.core.events import MAX_TEXT_CHARS, scored_text
-
-    if len(line) > MAX_LINE_CHARS:
-        raise EventError("score", f"{len(line):,} bytes are more than the {MAX_LINE_CHARS:,} a line may have")
-    try:
-        row = msgspec.json.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise EventError("score", f"not JSON ({error})") from None
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        raise EventError("score", "not an object with a `text`")
-    title = row.get("title")
-    text = scored_text(title if isinstance(title, str) else None, row["text"])
-    if not text:
-        raise EventError("score", "the text is empty")
-    if len(text) > MAX_TEXT_CHARS:
-        raise EventError("score", f"{len(text):,} characters are more than the {MAX_TEXT_CHARS:,} accepted")
-    return text
 
 
 def _print_lines(rows: Iterable[dict[str, Any]]) -> None:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import TYPE_CHECKING
 
 import pytest
 from builders import NOW_MS
 
+from stream import bundle
 from stream.bench import redis as bench_redis
+from stream.bench import scorer as bench_scorer
 from stream.bench import soak
 from stream.bench.live_stream import Stream
 from stream.bench.redis import ONE_HASH, OURS, REFERENCE, WINDOW_WAY, ours_with
 from stream.core.buckets import HOUR_MS
+from stream.errors import UsageError
+from stream.scorer.lines import text_of
+from stream.settings import SHIPPED_BUNDLE, load
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stream.settings import Settings
 
 
@@ -84,3 +92,28 @@ def test_a_soaks_recount_of_a_week_begins_with_a_whole_bucket() -> None:
     sent = soak.Sent(events=21 * 24, products=1, end_ms=NOW_MS)  # an event an hour
     assert sent.totals().tolist() == [21 * 24]
     assert sent.last_week().tolist() == [7 * 24 + NOW_MS // HOUR_MS % 6]
+
+
+def test_bundles_are_timed_on_the_same_reviews_and_compared_with_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "reviews.jsonl.gz"
+    lines = [b'{"title": "Good", "text": "The battery lasts for days."}', b'{"text": "It broke."}'] * 3
+    file.write_bytes(gzip.compress(b"\n".join(lines)))
+    texts = bench_scorer.read_reviews(str(file), 4)
+    assert texts == [text_of(line) for line in lines[:4]]
+    report = bench_scorer.run(
+        load(provider="cpu", threads=1), [SHIPPED_BUNDLE, SHIPPED_BUNDLE], texts, rounds=1
+    )
+    assert (report.reviews, report.rounds) == (4, 1)
+    first, second = report.bundles
+    assert first.version == second.version == bundle.load_manifest(SHIPPED_BUNDLE).version
+    assert first.provider == "CPUExecutionProvider"
+    assert first.times_first == 1.0
+    assert second.times_first == pytest.approx(second.reviews_per_s / first.reviews_per_s)
+    assert first.tokens_per_s == pytest.approx(first.reviews_per_s * report.tokens_mean)
+
+
+def test_a_line_without_a_text_cannot_be_timed(tmp_path: Path) -> None:
+    file = tmp_path / "reviews.jsonl"
+    file.write_text('{"text": "Fine."}\n{"review": "Fine."}\n')
+    with pytest.raises(UsageError, match="line 2: not an object with a `text`"):
+        bench_scorer.read_reviews(str(file), 10)
