@@ -4,7 +4,10 @@ Rules:
 - All are found on held-out samples, never on an evaluation set.
 - Temperature scaling (Guo et al. 2017) changes no label, so accuracy is what it was.
 - A model has one temperature, for serving does not know a text's language. Each language of the held-out
-  samples weighs the same in it, however many samples it has; what each would have alone is reported.
+  samples weighs the same in it, and each length within a language, however many samples it has; what each
+  language would have alone is reported.
+- A held-out label that may be wrong (``Example.noise``) is judged as such: else the model would be made less
+  sure for the labels' mistakes.
 - A threshold moves labels, so it is asked for. It becomes a shift of the network's last bias, which puts it
   at one half: serving, and whoever reads probabilities, needs to know nothing of it.
 """
@@ -18,20 +21,18 @@ import msgspec
 import numpy as np
 
 from models.classifier import softmax
-from models.examples import Split, classes
+from models.examples import Split, classes, kinds, noises, targets
 from models.metrics import Figure, Rows, figures
+from models.temperature import fit_temperature
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from models.classifier import Classifier
     from models.examples import Example
-
-LEAST, MOST = 0.05, 20.0
-"""Temperatures searched between; a model outside them is broken rather than miscalibrated."""
 
 FEW = 20
 """Samples of a language below which it is no slice of its own."""
@@ -52,58 +53,9 @@ class CalibrateOptions(msgspec.Struct, frozen=True, kw_only=True):
 # --- fitting ----------------------------------------------------------------------------------------------
 
 
-def cross_entropy(
-    logits: NDArray[np.float32],
-    truth: NDArray[np.int64],
-    temperature: float,
-    weights: NDArray[np.float64] | None = None,
-) -> float:
-    """Mean over rows, in nats, of the true column's negative log-probability.
-
-    Args:
-        logits: shape (n, labels).
-        truth: columns, shape (n,).
-        temperature: that logits are divided by.
-        weights: of the rows; all alike by default.
-
-    >>> round(cross_entropy(np.zeros((2, 3), np.float32), np.array([0, 2]), 1.0), 4)
-    1.0986
-    """
-    scaled = logits.astype(np.float64) / temperature
-    losses = np.logaddexp.reduce(scaled, axis=1) - scaled[np.arange(len(truth)), truth]
-    return float(np.average(losses, weights=weights))
-
-
-def negative_log_likelihood(
-    logits: NDArray[np.float32], positive: NDArray[np.bool_], temperature: float
-) -> float:
-    """``cross_entropy`` of a two-column model.
-
-    >>> round(negative_log_likelihood(np.zeros((3, 2), np.float32), np.array([True, False, True]), 1.0), 4)
-    0.6931
-    """
-    return cross_entropy(logits, positive.astype(np.int64), temperature)
-
-
-def fit_temperature(
-    logits: NDArray[np.float32],
-    truth: NDArray[np.int64] | NDArray[np.bool_],
-    weights: NDArray[np.float64] | None = None,
-) -> float:
-    """The temperature with the least cross-entropy, by golden-section search.
-
-    The likelihood has one minimum in the inverse temperature, hence in the temperature.
-
-    Args:
-        logits: shape (n, labels).
-        truth: columns, or whether positive, shape (n,).
-        weights: of the rows; all alike by default.
-    """
-    columns = truth.astype(np.int64)
-    logged = _least(
-        lambda each: cross_entropy(logits, columns, float(np.exp(each)), weights), np.log(LEAST), np.log(MOST)
-    )
-    return float(np.exp(logged))
+def temperature_of(logits: NDArray[np.float32], examples: Sequence[Example]) -> float:
+    """The temperature of held-out examples' logits; languages and lengths weigh alike."""
+    return fit_temperature(logits, targets(examples), _alike(examples), noises(examples))
 
 
 def probability(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -145,18 +97,6 @@ def fit_threshold(p_positive: NDArray[np.float64], positive: NDArray[np.bool_]) 
     cut = int(np.argmax(f1_negative + f1_positive))
     ends = np.concatenate([[0.0], ranked, [1.0]])
     return float(np.clip((ends[cut] + ends[cut + 1]) / 2, 1e-6, 1 - 1e-6))
-
-
-def _least(loss: Callable[[float], float], low: float, high: float) -> float:
-    """Where a loss with one minimum has it, by golden-section search."""
-    ratio = (5**0.5 - 1) / 2
-    while high - low > 1e-6:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(left) < loss(right):
-            high = right
-        else:
-            low = left
-    return (low + high) / 2
 
 
 # --- a checkpoint -----------------------------------------------------------------------------------------
@@ -212,14 +152,13 @@ def calibrate(classifier: Classifier, examples: Sequence[Example], options: Cali
             "A threshold is of two labels, and this checkpoint has three; leave out --threshold."
         )
     languages = np.array([example.language for example in examples])
-    weights = _alike(languages)
     before = classifier.logits([example.text for example in examples])
     logits, shift = before, 0.0
     if options.threshold == "macro_f1":
         threshold = fit_threshold(probability(before, 1.0), truth == 1)
         shift = float(np.log((1 - threshold) / threshold))
         logits = before + np.array([0, shift], np.float32)
-    temperature = round(fit_temperature(logits, truth, weights), 4)
+    temperature = round(temperature_of(logits, examples), 4)
     band = 0.0
     if len(classifier.labels) == 2:
         band = fit_neutral_band(probability(logits, temperature), options.share)
@@ -229,18 +168,24 @@ def calibrate(classifier: Classifier, examples: Sequence[Example], options: Cali
         now = softmax(logits[rows], temperature)
         slices[name] = Slice(
             rows=len(rows),
-            temperature=round(fit_temperature(logits[rows], truth[rows]), 4),
+            temperature=round(temperature_of(logits[rows], [examples[row] for row in rows]), 4),
             figures=_changes(then, now, truth[rows], classifier.labels),
         )
     return Calibration(temperature, band, shift, slices)
 
 
-def _alike(languages: NDArray[np.str_]) -> NDArray[np.float64]:
-    """Weights with which every language has the same sum; those with few samples count as one."""
-    counts = Counter(languages.tolist())
-    named = [each if counts[each] >= FEW else "" for each in languages.tolist()]
-    sums = Counter(named)
-    return np.array([1 / sums[each] for each in named])
+def _alike(examples: Sequence[Example]) -> NDArray[np.float64]:
+    """Weights with which every language has the same sum, and every length within it.
+
+    Languages with few samples count as one, and so do a language's lengths with few.
+    """
+    spoken = Counter(example.language for example in examples)
+    named = [(spoken[tongue] >= FEW and tongue, length) for tongue, length in kinds(examples)]
+    counts = Counter(named)
+    merged = [(tongue, length if counts[tongue, length] >= FEW else 0) for tongue, length in named]
+    sums = Counter(merged)
+    lengths = Counter(tongue for tongue, _ in sums)
+    return np.array([1 / (sums[each] * lengths[each[0]]) for each in merged])
 
 
 def _slices(languages: NDArray[np.str_]) -> Iterator[tuple[str, NDArray[np.intp]]]:

@@ -139,7 +139,7 @@ def read_sentences(folder: Path) -> list[Sentence]:
 
 
 def samples(
-    sentences: Iterable[Sentence], *, least_sentiment: float = 0.125, runs_per_review: int = 2, seed: int = 0
+    sentences: Iterable[Sentence], *, least_sentiment: float = 0.125, runs_per_review: int = 4, seed: int = 0
 ) -> list[Sample]:
     """Sentences, and runs of neighbouring sentences of one review, with soft targets.
 

@@ -40,6 +40,8 @@ class Example(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     text: str
     target: tuple[float, ...]
     """A probability for each label of the set; sums to 1."""
+    noise: float = 0.0
+    """Chance that the label is another one: it was given to the whole that the text is a part of."""
     group: str = ""
     """What must not be on both sides of a split: a product, an author, a review."""
     source: str = ""
@@ -73,6 +75,16 @@ def classes(examples: Sequence[Example]) -> NDArray[np.int64]:
     """The likeliest label's column, int64 (n,)."""
     columns: NDArray[np.int64] = targets(examples).argmax(axis=1)
     return columns
+
+
+def noises(examples: Sequence[Example]) -> NDArray[np.float32]:
+    """Chance of each label to be wrong, float32 (n,)."""
+    return np.array([example.noise for example in examples], np.float32)
+
+
+def kinds(examples: Sequence[Example]) -> list[tuple[str, int]]:
+    """Language and length of each text; lengths are alike within a factor of two, in characters."""
+    return [(example.language, len(example.text).bit_length()) for example in examples]
 
 
 def write_prepared(prepared: PreparedSet, folder: Path) -> None:

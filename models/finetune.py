@@ -20,12 +20,12 @@ import msgspec
 import numpy as np
 import torch
 
-from models.calibrate import fit_neutral_band, probability
+from models.calibrate import fit_neutral_band, probability, temperature_of
 from models.checkpoint import TrainingRecord, save_checkpoint
 from models.classifier import softmax
-from models.examples import check_no_leak, classes, targets
+from models.examples import check_no_leak, classes, noises, targets
 from models.fitting import FitOptions, Fitted, Length, Share, Task, fit
-from models.losses import fit_temperature, judge, label_weights, soft_loss
+from models.losses import Weighing, judge, label_weights, soft_loss, text_weights
 from models.metrics import Rows, figures
 from models.runs import claim, fingerprint, is_main_process, summarise, write_seeds
 from models.start import PoolingChoice, check_length, classifier_of, open_base
@@ -58,8 +58,9 @@ class ClassifierOptions(FitOptions, frozen=True, kw_only=True):
     train_length: Length | None = None
     """Tokens of a training text, where fewer will do; none is ``max_length``."""
     pooling: PoolingChoice = "auto"
-    class_weights: Literal["none", "balanced"] | tuple[float, ...] = "none"
-    """Weight of each label's error; ``balanced`` is the inverse of its share."""
+    class_weights: Weighing = "none"
+    """Weight of each label's error: ``balanced`` is the inverse of its share, ``by-length`` that of its share
+    among texts of the same language and of like length."""
     label_smoothing: Share = 0.0
     """Share of each target that is spread over all labels."""
     metric: Literal["loss", "macro_f1"] = "loss"
@@ -106,7 +107,7 @@ def train(
     claim(out, options, fingerprint_of(prepared), base.where, restart=restart)
     base.tokenizer.enable_truncation(options.train_length or options.max_length)
     task = Task(
-        training=rows(prepared["train"], base.tokenizer),
+        training=rows(prepared["train"], base.tokenizer, lessons(options.class_weights, prepared["train"])),
         validation=rows(prepared["validation"], base.tokenizer),
         collate=Collate(base.config.pad_token_id or 0),
         loss=soft_loss(label_weights(options.class_weights, prepared["train"]), options.label_smoothing),
@@ -204,13 +205,25 @@ def check_examples(prepared: PreparedSet) -> None:
 # --- texts ------------------------------------------------------------------------------------------------
 
 
-def rows(examples: Sequence[Example], tokenizer: Tokenizer) -> list[dict[str, Any]]:
-    """What the training loop reads: token ids, cut by the tokenizer, and targets."""
+def rows(
+    examples: Sequence[Example], tokenizer: Tokenizer, wanted: NDArray[np.float32] | None = None
+) -> list[dict[str, Any]]:
+    """What the training loop reads: ids, cut by the tokenizer, and targets: the examples' or ``wanted``."""
     encoded = tokenizer.encode_batch_fast([example.text for example in examples])
-    return [
-        {"input_ids": each.ids, "labels": example.target}
-        for each, example in zip(encoded, examples, strict=True)
-    ]
+    rows_of = (targets(examples) if wanted is None else wanted).tolist()
+    return [{"input_ids": each.ids, "labels": target} for each, target in zip(encoded, rows_of, strict=True)]
+
+
+def lessons(how: Weighing, examples: Sequence[Example]) -> NDArray[np.float32]:
+    """What the loss reads: targets, each times its text's weight, and its noise where there is any.
+
+    Returns:
+        float32 (n, labels), or (n, labels + 1) with noise.
+    """
+    weights = text_weights(examples) if how == "by-length" else np.ones(len(examples))
+    weighed = (targets(examples) * weights[:, None]).astype(np.float32)
+    noise = noises(examples)[:, None]
+    return np.hstack([weighed, noise]) if noise.any() else weighed
 
 
 class Collate:
@@ -264,7 +277,7 @@ def _record(
 ) -> TrainingRecord:
     validation = prepared["validation"]
     logits = predict(network, base.tokenizer, [each.text for each in validation])
-    temperature = fit_temperature(logits.astype(np.float64), targets(validation).astype(np.float64))
+    temperature = temperature_of(logits, validation)
     band = 0.0
     if len(prepared.labels) == 2:
         band = fit_neutral_band(probability(logits, temperature), options.neutral_share)

@@ -2,6 +2,7 @@
 
 Rules:
 - A target is a row of probabilities, in the labels' order; a certain label is ones and zeros.
+- A row that sums to 2 counts twice.
 - A step's loss is a sum over its texts divided by their number in the whole step, so that micro-batches and
   devices do not change it.
 - An evaluation is judged at the temperature that fits it best: calibration will undo how sure a model is.
@@ -9,13 +10,15 @@ Rules:
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from models.examples import targets
+from models.examples import kinds, targets
+from models.temperature import cross_entropy, fit_temperature
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,15 +30,40 @@ if TYPE_CHECKING:
     from models.examples import Example
 
 
-def label_weights(
-    given: Literal["none", "balanced"] | tuple[float, ...], examples: Sequence[Example]
-) -> tuple[float, ...] | None:
+Weighing = Literal["none", "balanced", "by-length"] | tuple[float, ...]
+"""How labels weigh: all alike; by the inverse of their share; so within texts of like length; as given."""
+
+LEAST = 1e-12
+"""Of a probability: zero has no logarithm."""
+
+MOST_WEIGHT = 4.0
+"""Of a text: few texts of a kind are no reason to believe each of them so much more."""
+
+
+def text_weights(examples: Sequence[Example]) -> NDArray[np.float64]:
+    """Weights with which neither a text's language nor its length tells its label; mean 1, shape (n,).
+
+    Where most long training texts are praise, a model takes length for praise. Lengths are alike within a
+    factor of two.
+    """
+    alike = kinds(examples)
+    said = targets(examples).argmax(axis=1).tolist()
+    of_kind, of_both = Counter(alike), Counter(zip(alike, said, strict=True))
+    labels = Counter(kind for kind, _ in of_both)
+    weights = [
+        of_kind[kind] / (labels[kind] * of_both[kind, label]) for kind, label in zip(alike, said, strict=True)
+    ]
+    bounded = np.minimum(weights, MOST_WEIGHT)
+    return np.asarray(bounded / bounded.mean(), np.float64)
+
+
+def label_weights(given: Weighing, examples: Sequence[Example]) -> tuple[float, ...] | None:
     """A weight for each label, or none; they average 1 over the examples.
 
     Raises:
         UsageError: there are more or fewer than labels, or one is not positive.
     """
-    if given == "none":
+    if given in ("none", "by-length"):
         return None
     shares = targets(examples).mean(axis=0)
     weights = 1 / shares if given == "balanced" else np.array(given, np.float64)
@@ -47,12 +75,22 @@ def label_weights(
 
 
 def soft_loss(weights: Sequence[float] | None, smoothing: float) -> Callable[..., Tensor]:
-    """Cross-entropy with probabilities: summed over the rows, divided by those of the whole step."""
+    """Cross-entropy with probabilities: summed over the rows, divided by those of the whole step.
+
+    A column behind the probabilities is the chance that the row's label is wrong. The loss is then of what
+    a label would say that is wrong so often ("forward correction", Patrini et al. 2017): the network may be
+    sure although the label is not, and a label that it has good reason to doubt teaches little.
+    """
 
     def loss(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
-        logits = outputs.logits.float()
-        wanted = labels * (1 - smoothing) + smoothing / labels.shape[-1]
-        terms = wanted * functional.log_softmax(logits, dim=-1)
+        columns = outputs.logits.shape[-1]
+        given, noise = labels[:, :columns], labels[:, columns:]
+        wanted = given * (1 - smoothing) + smoothing * given.mean(dim=-1, keepdim=True)
+        logs = functional.log_softmax(outputs.logits.float(), dim=-1)
+        if noise.shape[-1]:
+            likely = logs.exp()
+            logs = (likely * (1 - noise) + (1 - likely) * noise / (columns - 1)).clamp(min=LEAST).log()
+        terms = wanted * logs
         if weights:
             terms = terms * torch.tensor(weights, device=terms.device)
         return -terms.sum() / rows_of_step(labels, num_items_in_batch)
@@ -80,31 +118,10 @@ def judge(said: Any) -> dict[str, float]:
     temperature = fit_temperature(logits, wanted)
     said_columns, true_columns = logits.argmax(axis=1), wanted.argmax(axis=1)
     return {
-        "fitted_loss": soft_nll(logits, wanted, temperature),
+        "fitted_loss": cross_entropy(logits, wanted, temperature),
         "accuracy": float((said_columns == true_columns).mean()),
         "macro_f1": macro_f1(said_columns, true_columns, logits.shape[1]),
     }
-
-
-def soft_nll(logits: NDArray[np.float64], wanted: NDArray[np.float64], temperature: float) -> float:
-    """Mean cross-entropy, in nats, of probabilities with logits over ``temperature``."""
-    scaled = logits / temperature
-    scaled = scaled - scaled.max(axis=1, keepdims=True)
-    logs = scaled - np.log(np.exp(scaled).sum(axis=1, keepdims=True))
-    return float(-(wanted * logs).sum(axis=1).mean())
-
-
-def fit_temperature(logits: NDArray[np.float64], wanted: NDArray[np.float64]) -> float:
-    """The temperature with the least cross-entropy, by golden-section search."""
-    ratio = (5**0.5 - 1) / 2
-    low, high = np.log(0.05), np.log(20.0)
-    while high - low > 1e-4:
-        left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if soft_nll(logits, wanted, float(np.exp(left))) < soft_nll(logits, wanted, float(np.exp(right))):
-            high = right
-        else:
-            low = left
-    return float(np.exp((low + high) / 2))
 
 
 def macro_f1(said: NDArray[np.int64], true: NDArray[np.int64], labels: int) -> float:

@@ -53,7 +53,8 @@ def train(
         bool | None, typer.Option("--new-head", help="Drop the head a classifier has.")
     ] = None,
     class_weights: Annotated[
-        Literal["none", "balanced"] | None, typer.Option(help="Weigh rarer labels' errors more. [none]")
+        Literal["none", "balanced", "by-length"] | None,
+        typer.Option(help="Weigh rarer labels' errors more, overall or among texts of like length. [none]"),
     ] = None,
     label_smoothing: Annotated[
         float | None, typer.Option(min=0, max=0.99, help="Share of a target spread over all labels. [0]")

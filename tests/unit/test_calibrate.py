@@ -8,16 +8,14 @@ import pytest
 from models.calibrate import (
     CalibrateOptions,
     calibrate,
-    cross_entropy,
     fit_neutral_band,
-    fit_temperature,
     fit_threshold,
-    negative_log_likelihood,
     probability,
 )
 from models.classifier import softmax
 from models.examples import Example
 from models.metrics import Measure, Rows
+from models.temperature import cross_entropy, fit_temperature
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -69,9 +67,9 @@ def test_the_temperature_that_made_the_truth_is_found(temperature: float) -> Non
 def test_the_fitted_temperature_is_better_than_its_neighbours() -> None:
     logits, positive = drawn(1.7, n=500)
     fitted = fit_temperature(logits, positive)
-    best = negative_log_likelihood(logits, positive, fitted)
-    assert best <= negative_log_likelihood(logits, positive, fitted * 1.01)
-    assert best <= negative_log_likelihood(logits, positive, fitted / 1.01)
+    best = cross_entropy(logits, positive, fitted)
+    assert best <= cross_entropy(logits, positive, fitted * 1.01)
+    assert best <= cross_entropy(logits, positive, fitted / 1.01)
 
 
 def measured(p_positive: np.ndarray, positive: np.ndarray) -> dict[str, float]:
@@ -166,5 +164,5 @@ def test_cross_entropy_of_two_labels_is_the_likelihood_of_their_margin() -> None
     logits, positive = drawn(1.3, n=50)
     margin = (logits[:, 1] - logits[:, 0]).astype(np.float64) / 1.3
     expected = np.logaddexp(0, np.where(positive, -margin, margin)).mean()
-    assert negative_log_likelihood(logits, positive, 1.3) == pytest.approx(expected)
+    assert cross_entropy(logits, positive, 1.3) == pytest.approx(expected)
     assert cross_entropy(logits, positive.astype(np.int64), 1.3) == pytest.approx(expected)

@@ -23,20 +23,27 @@ import tiny_models  # noqa: E402
 from transformers import AutoModelForSequenceClassification, BertModel  # noqa: E402
 
 from models.checkpoint import load_checkpoint, read_record, save_checkpoint  # noqa: E402
-from models.examples import Example, PreparedSet, write_prepared  # noqa: E402
+from models.examples import Example, PreparedSet, targets, write_prepared  # noqa: E402
 from models.finetune import (  # noqa: E402
     Collate,
     TrainOptions,
     check_examples,
+    lessons,
     pad,
     predict,
     rows,
     train,
 )
 from models.fitting import Order, Silent, Task, fit, length_grouped, parameter_groups  # noqa: E402
-from models.losses import fit_temperature, judge, label_weights, soft_loss, soft_nll  # noqa: E402
+from models.losses import (  # noqa: E402
+    judge,
+    label_weights,
+    soft_loss,
+    text_weights,
+)
 from models.network import ReviewClassifier  # noqa: E402
 from models.start import check_length, classifier_of, open_base  # noqa: E402
+from models.temperature import cross_entropy, fit_temperature  # noqa: E402
 from stream.errors import UsageError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -170,6 +177,40 @@ def test_weights_and_smoothing_are_pytorchs() -> None:
     torch.testing.assert_close(loss, reference)
 
 
+def test_neither_length_nor_language_tells_the_label_of_weighed_texts() -> None:
+    long, short = "a text that is as long as some", "short"
+    texts = [(short, "en", 0)] * 3 + [(short, "en", 1)] + [(long, "en", 1)] * 2 + [(long, "zh", 0)]
+    examples = [
+        Example(text=text, target=(0.9, 0.1) if label == 0 else (0.1, 0.9), language=language)
+        for text, language, label in texts
+    ]
+    found = text_weights(examples)
+    assert found[:3].sum() == pytest.approx(found[3])
+    assert found[4:] == pytest.approx(found[4])  # kinds with one label alone are as they are
+    assert found.mean() == pytest.approx(1)
+    assert lessons("by-length", examples).sum(axis=1) == pytest.approx(found)
+    assert lessons("none", examples).tolist() == targets(examples).tolist()
+
+
+def test_noise_is_a_column_behind_the_targets_where_there_is_any() -> None:
+    examples = [Example(text="t", target=(1.0, 0.0)), Example(text="t", target=(0.0, 1.0), noise=0.25)]
+    assert lessons("none", examples).tolist() == [[1.0, 0.0, 0.0], [0.0, 1.0, 0.25]]
+
+
+def test_the_loss_of_a_label_that_may_be_wrong_is_of_what_such_a_label_says() -> None:
+    said = Said([[0.0, 2.0], [0.0, 2.0]])
+    likely = 1 / (1 + np.exp(-2.0))
+    loss = soft_loss(None, 0.0)(said, torch.tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.1]]))
+    wanted = -(np.log(likely) + np.log((1 - likely) * 0.9 + likely * 0.1)) / 2
+    assert float(loss) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_row_that_sums_to_two_counts_twice() -> None:
+    loss, said = soft_loss(None, 0.1), Said([[0.0, 1.0]])
+    once = loss(said, torch.tensor([[0.2, 0.8]]))
+    torch.testing.assert_close(loss(said, torch.tensor([[0.4, 1.6]])), 2 * once)
+
+
 def test_balanced_weights_are_the_inverse_shares_and_average_one() -> None:
     examples = [Example(text="t", target=(1.0, 0.0))] * 3 + [Example(text="t", target=(0.0, 1.0))]
     found = label_weights("balanced", examples)
@@ -188,7 +229,7 @@ def test_a_model_that_is_too_sure_is_judged_at_the_temperature_that_fits() -> No
         predictions, label_ids = logits * 4, wanted
 
     figures = judge(Predicted)
-    assert figures["fitted_loss"] == pytest.approx(soft_nll(logits, wanted, 1.0), rel=1e-5)
+    assert figures["fitted_loss"] == pytest.approx(cross_entropy(logits, wanted, 1.0), rel=1e-5)
     assert figures["accuracy"] == figures["macro_f1"] == 1.0
 
 
