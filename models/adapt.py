@@ -23,6 +23,7 @@ from transformers import AutoModel, AutoModelForMaskedLM
 from models.checkpoint import save_checkpoint
 from models.finetune import pad
 from models.fitting import Count, FitOptions, Fitted, Length, Rate, Task, fit
+from models.provenance import Provenance, write
 from models.runs import claim, fingerprint, is_main_process
 from models.start import as_bert, check_length, open_base
 from stream.errors import UsageError
@@ -95,6 +96,8 @@ def adapt(
     fitted = fit(network, task, options, out / "fit", seed=options.seed, watcher=watcher)
     if is_main_process():
         save_checkpoint(encoder_of(network, base), base.tokenizer, out / "checkpoint")
+        provenance = Provenance(f"{base.name}, adapted to unlabelled texts", base.licence, base.pooling)
+        write(provenance, out / "checkpoint")
     return fitted
 
 

@@ -98,11 +98,20 @@ def load_network(folder: Path) -> Any:
     ours = ReviewClassifier.__name__ in _stated(folder).get("architectures", [])
     kind = ReviewClassifier if ours else AutoModelForSequenceClassification
     try:
-        network = kind.from_pretrained(
-            folder, attn_implementation="eager", local_files_only=True, dtype=torch.float32
+        network, loaded = kind.from_pretrained(
+            folder,
+            attn_implementation="eager",
+            local_files_only=True,
+            dtype=torch.float32,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         raise UsageError(f"{folder} holds no network that can be read: {error}") from None
+    if loaded["missing_keys"]:
+        missing = ", ".join(sorted(loaded["missing_keys"]))
+        raise UsageError(
+            f"{folder} is no finished classifier, it lacks {missing}: fine-tune it with `reviewpulse train`."
+        )
     network.eval()
     return network
 

@@ -96,6 +96,8 @@ def distil(
     check_examples(prepared)
     if bool(options.student) == bool(options.layers):
         raise UsageError("Name the student: --student BASE, or --layers N of the teacher's own; one of both.")
+    if options.class_weights == "by-length":
+        raise UsageError("class_weights by-length is train's alone; train the teacher with it.")
     base, start = _student(prepared, options)
     check_length(base, max(options.max_length, options.train_length or 0))
     teacher = open_classifier(Path(options.teacher))

@@ -28,7 +28,7 @@ from models.fitting import FitOptions, Fitted, Length, Share, Task, fit
 from models.losses import Weighing, judge, label_weights, soft_loss, text_weights
 from models.metrics import Rows, figures
 from models.runs import claim, fingerprint, is_main_process, summarise, write_seeds
-from models.start import PoolingChoice, check_length, classifier_of, open_base
+from models.start import PoolingChoice, check_labels, check_length, classifier_of, has_head, open_base
 from stream.bundle import Metric, TrainingSource
 from stream.errors import UsageError
 
@@ -104,6 +104,8 @@ def train(
     check_examples(prepared)
     base = open_base(options.base)
     check_length(base, max(options.max_length, options.train_length or 0))
+    if has_head(base.config) and not options.new_head:
+        check_labels(base, prepared.labels)
     claim(out, options, fingerprint_of(prepared), base.where, restart=restart)
     base.tokenizer.enable_truncation(options.train_length or options.max_length)
     task = Task(

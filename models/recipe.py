@@ -12,7 +12,8 @@
 Rules:
 - A table's keys are its command's options, with underscores; the options of a command are one frozen struct.
 - What is given on the command line wins over the file; what is in neither has the struct's default.
-- A key that is no option is refused: a misspelled one would silently train something else.
+- A key that is no option is refused, and so is a file without the command's table: a misspelled one would
+  silently train something else.
 - Relative paths are relative to the folder the command runs in, as on the command line.
 """
 
@@ -65,7 +66,10 @@ def _table(recipe: Path, table: str) -> dict[str, Any]:
         raise UsageError(f"There is no recipe {recipe}.") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"The recipe {recipe} cannot be read: {error}.") from None
-    found = stated.get(table, {})
+    if table not in stated:
+        tables = ", ".join(f"[{name}]" for name in stated) or "none"
+        raise UsageError(f"{recipe} has no table [{table}]; there are {tables}.")
+    found = stated[table]
     if not isinstance(found, dict):
         raise UsageError(f"{recipe}: {table!r} is a value; wanted a table [{table}].")
     return found

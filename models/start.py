@@ -19,7 +19,9 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 from transformers.utils import logging
 
+from models.bases import BASES, base_folder
 from models.network import ReviewBertConfig, ReviewClassifier
+from models.provenance import Provenance, of_base, of_folder
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def open_base(base: str) -> Base:
     """
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    where, name, licence, pooling = _locate(base)
+    where, known = _locate(base)
     try:
         config = AutoConfig.from_pretrained(where)
     except (OSError, ValueError, KeyError) as error:
@@ -69,7 +71,8 @@ def open_base(base: str) -> Base:
             f"The tokenizer of {base} has {tokenizer.get_vocab_size():,} entries and its network "
             f"{config.vocab_size:,}: they do not belong together."
         )
-    return Base(where, name, licence, getattr(config, "pooling", pooling) or "", config, tokenizer)
+    pooling = getattr(config, "pooling", known.pooling) or ""
+    return Base(where, known.name, known.licence, pooling, config, tokenizer)
 
 
 def check_length(base: Base, max_length: int) -> None:
@@ -107,14 +110,11 @@ def classifier_of(
         UsageError: the base tells other labels apart.
     """
     torch.manual_seed(seed)
-    has_head = any(
-        each.endswith("ForSequenceClassification") or each == ReviewClassifier.__name__
-        for each in base.config.architectures or ()
-    )
-    if has_head and not new_head:
+    kept_head = has_head(base.config) and not new_head
+    if kept_head:
         check_labels(base, labels)
     named = {"id2label": dict(enumerate(labels)), "label2id": {label: at for at, label in enumerate(labels)}}
-    kept = base.pooling if has_head else _pooling(base) if pooling == "auto" else pooling
+    kept = base.pooling if has_head(base.config) else _pooling(base) if pooling == "auto" else pooling
     if base.config.model_type in ("bert", ReviewBertConfig.model_type) and kept in ("mean", "first"):
         stated = {key: value for key, value in base.config.to_dict().items() if key != "model_type"}
         config = ReviewBertConfig(**{**stated, **named, "pooling": kept})
@@ -130,9 +130,17 @@ def classifier_of(
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(f"{base.where} cannot be made a classifier: {error}") from None
-    if not has_head or new_head:
+    if not kept_head:
         _draw_head(network)
     return network
+
+
+def has_head(config: Any) -> bool:
+    """Whether a network of that configuration is a classifier already."""
+    return any(
+        each.endswith("ForSequenceClassification") or each == ReviewClassifier.__name__
+        for each in config.architectures or ()
+    )
 
 
 def check_labels(base: Base, labels: Sequence[Label]) -> None:
@@ -167,18 +175,20 @@ def _pooling(base: Base) -> str:
         return "" if any(name.endswith("pooler.dense.weight") for name in weights.keys()) else "mean"  # noqa: SIM118
 
 
-def _locate(base: str) -> tuple[str, str, str, str]:
-    """Where a base is, its name, licence and pooling as far as they are known."""
+def _locate(base: str) -> tuple[str, Provenance]:
+    """Where a base is, and what it was made of as far as that is known."""
     if Path(base).is_dir():
         folder = Path(base)
         if not (folder / "config.json").is_file():
             inside = folder / "checkpoint"
             hint = f"; did you mean {inside}?" if (inside / "config.json").is_file() else "."
             raise UsageError(f"{folder} is not a checkpoint: it has no config.json{hint}")
-        return str(folder), folder.resolve().name, "", ""
+        return str(folder), of_folder(folder)
+    if base in BASES:
+        return str(base_folder(base)), of_base(base)
     if base.startswith((".", "/", "~")) or base.count("/") > 1:
         raise UsageError(f"There is no folder {base}; name a checkpoint's folder or a hub name with --base.")
-    return base, base, "", ""
+    return base, Provenance(base)
 
 
 def _not_found(base: str, error: Exception) -> str:

@@ -31,6 +31,7 @@ import msgspec
 from tokenizers import Tokenizer
 
 from models.checkpoint import CONFIG, RECORD, TOKENIZER, WEIGHTS
+from models.provenance import Provenance, of_folder, write
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -78,7 +79,13 @@ class Trimmed(NamedTuple):
 
 
 def trim_checkpoint(
-    source: Path, texts: Sequence[str], out: Path, *, entries: int = 0, words: Tokenizer | None = None
+    source: Path,
+    texts: Sequence[str],
+    out: Path,
+    *,
+    entries: int = 0,
+    words: Tokenizer | None = None,
+    made_of: Provenance | None = None,
 ) -> Trimmed:
     """Writes the checkpoint or base ``source`` to ``out`` with the entries alone that ``texts`` need.
 
@@ -88,6 +95,7 @@ def trim_checkpoint(
         out: folder to write; a checkpoint that is there is replaced.
         entries: how many to keep; exceeded where the corpus and its characters need more.
         words: as ``kept_ids`` takes it.
+        made_of: what ``source`` is; by default what its folder says.
 
     Raises:
         UsageError: ``source`` is no checkpoint with a vocabulary of those kinds, or the corpus is empty.
@@ -109,6 +117,10 @@ def trim_checkpoint(
         (fresh / TOKENIZER).write_text(compact(trimmed), encoding="utf-8")
         if (source / RECORD).is_file():
             shutil.copyfile(source / RECORD, fresh / RECORD)
+        else:
+            known = made_of or of_folder(source)
+            name = f"{known.name}, its vocabulary trimmed to {len(keep):,} entries"
+            write(msgspec.structs.replace(known, name=name), fresh)
         weights, spelled = (
             ((source / name).stat().st_size, (fresh / name).stat().st_size) for name in (WEIGHTS, TOKENIZER)
         )

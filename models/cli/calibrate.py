@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from models.calibrate import Calibration
+    from models.checkpoint import TrainingRecord
+    from stream.bundle import Metric
 
 
 def calibrate(
@@ -87,7 +89,10 @@ def calibrate(
     if found.shift:
         move_last_bias(folder, [0.0, found.shift])
     calibrated = msgspec.structs.replace(
-        record, temperature=found.temperature, neutral_band=found.neutral_band
+        record,
+        temperature=found.temperature,
+        neutral_band=found.neutral_band,
+        metrics=_metrics(record, found, chosen.split) if found.shift else record.metrics,
     )
     write_record(calibrated, folder / RECORD)
     if as_json:
@@ -100,6 +105,23 @@ def calibrate(
         return
     for line in _report(record.temperature, record.neutral_band, found):
         print(line)
+
+
+def _metrics(record: TrainingRecord, found: Calibration, split: str) -> tuple[Metric, ...]:
+    """A record's figures after a threshold moved labels: those of the split it was found on are new."""
+    import msgspec
+
+    after = {name: change.after for name, change in found.slices["all"].figures.items()}
+    return tuple(
+        msgspec.structs.replace(
+            metric,
+            value=round(after[metric.name].value, 4),
+            interval=(round(after[metric.name].interval[0], 4), round(after[metric.name].interval[1], 4)),
+        )
+        if metric.dataset == split and metric.name in after
+        else metric
+        for metric in record.metrics
+    )
 
 
 def _report(temperature: float, band: float, found: Calibration) -> Iterator[str]:

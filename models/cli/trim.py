@@ -54,6 +54,7 @@ def trim(
 
     from models.bases import BASES, base_folder
     from models.checkpoint import TOKENIZER
+    from models.provenance import of_base
     from models.recipe import options
     from models.texts import read_texts
     from models.trim import TrimOptions, read_tokenizer, trim_checkpoint
@@ -63,6 +64,8 @@ def trim(
     )
     if not chosen.checkpoint or not chosen.texts or not chosen.out:
         raise UsageError("Name the checkpoint, its --texts and the folder --out, here or in the recipe.")
+
+    made_of = of_base(chosen.checkpoint) if chosen.checkpoint in BASES else None
 
     def folder(named: str) -> Path:
         return base_folder(named) if named in BASES else Path(named)
@@ -77,5 +80,6 @@ def trim(
         Path(chosen.out),
         entries=chosen.entries,
         words=tokenizer,
+        made_of=made_of,
     )
     print(msgspec.json.encode(done._asdict()).decode())

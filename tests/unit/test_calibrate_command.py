@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from models.checkpoint import TrainingRecord, read_record, save_checkpoint
 from models.classifier import open_classifier
 from models.examples import Example, PreparedSet, write_prepared
+from stream.bundle import Metric
 from stream.cli.main import command_line
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ RECORD = TrainingRecord(
     temperature=1.0,
     neutral_band=0.0,
     trained_on=(),
-    metrics=(),
+    metrics=(Metric(dataset="validation", name="accuracy", value=0.1, interval=(0.0, 0.2), rows=1),),
     caveats=("It is random.",),
 )
 TEXTS = [f"{first} {second} {last}" for first in "abcdefgh" for second in "good bad" for last in "xyz"]
@@ -77,6 +78,9 @@ def test_a_threshold_is_moved_into_the_networks_bias(checkpoint: Path, tmp_path:
     assert code == 0, said
     after = open_classifier(checkpoint).logits(TEXTS)
     np.testing.assert_allclose(after - before, [[0, json.loads(said)["shift"]]] * len(TEXTS), atol=1e-4)
+    [accuracy] = read_record(checkpoint).metrics
+    said_columns = after.argmax(axis=1)
+    assert accuracy.value == pytest.approx((said_columns == np.arange(len(TEXTS)) % 2).mean(), abs=1e-4)
 
 
 def test_the_report_has_a_line_for_all_samples(checkpoint: Path, tmp_path: Path) -> None:

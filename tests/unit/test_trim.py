@@ -19,6 +19,7 @@ from typer.testing import CliRunner  # noqa: E402
 from models.checkpoint import save_checkpoint  # noqa: E402
 from models.classifier import open_classifier  # noqa: E402
 from models.examples import Example, PreparedSet, write_prepared  # noqa: E402
+from models.provenance import of_folder  # noqa: E402
 from models.texts import read_texts  # noqa: E402
 from models.trim import kept_ids, trim_checkpoint, trim_tokenizer  # noqa: E402
 from stream.cli.main import command_line  # noqa: E402
@@ -126,6 +127,7 @@ def test_an_encoder_without_a_head_is_trimmed_as_well(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rows, encoder.embeddings.word_embeddings.weight.detach().numpy()[keep])
     assert small.config.vocab_size == done.entries[1]
     assert small.config.pad_token_id == 1
+    assert of_folder(tmp_path / "small").name == f"base, its vocabulary trimmed to {len(keep):,} entries"
 
 
 def test_texts_are_read_from_files_and_prepared_sets(tmp_path: Path) -> None:
