@@ -55,6 +55,18 @@ class TrainingRecord(msgspec.Struct, frozen=True, kw_only=True):
     """What the sets of the metrics are, for the card."""
 
 
+def keep_figures(folder: Path, metrics: Sequence[Metric]) -> None:
+    """Adds figures to a checkpoint's record; older ones of the same sets go.
+
+    Raises:
+        UsageError: the checkpoint has no record.
+    """
+    record = read_record(folder)
+    measured = {each.dataset for each in metrics}
+    others = [each for each in record.metrics if each.dataset not in measured]
+    write_record(msgspec.structs.replace(record, metrics=(*others, *metrics)), folder / RECORD)
+
+
 def save_checkpoint(
     network: ReviewClassifier, tokenizer: Tokenizer, folder: Path, record: TrainingRecord | None = None
 ) -> None:

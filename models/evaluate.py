@@ -171,6 +171,35 @@ def check_labels(classifier: Classifier, examples: Sequence[Example], name: str,
         )
 
 
+ON_CARD = ("accuracy", "macro_f1", "ece")
+
+
+def for_card(evaluation: Evaluation) -> tuple[bundle.Metric, ...]:
+    """What a model card says of a set: the overall figures, and accuracy in every slice that is worse."""
+
+    def metric(name: str, value: float, interval: tuple[float, float], rows: int) -> bundle.Metric:
+        low, high = interval
+        return bundle.Metric(
+            dataset=evaluation.set.name,
+            name=name,
+            value=round(value, 4),
+            interval=(round(low, 4), round(high, 4)),
+            rows=rows,
+        )
+
+    overall = [
+        metric(name, evaluation.figures[name].value, evaluation.figures[name].interval, evaluation.set.rows)
+        for name in ON_CARD
+        if name in evaluation.figures
+    ]
+    worse = [
+        metric(f"accuracy, {each.kind} {each.value}", each.accuracy, each.interval, each.rows)
+        for each in evaluation.slices
+        if each.worse
+    ]
+    return (*overall, *worse)
+
+
 def weights_checksum(model: Path) -> str:
     """SHA-256 of the weights in a checkpoint or bundle folder; empty where it has none of the known files."""
     found = [model / name for name in WEIGHTS if (model / name).is_file()]

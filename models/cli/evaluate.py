@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
+from models.checkpoint import RECORD
 from models.cli.extra import require_training_extra
 from models.examples import Split  # noqa: TC001  # msgspec reads the annotation
 from models.recipe import options
@@ -30,6 +31,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     html: str = ""
     chats: str = ""
     baseline: bool = True
+    record: bool = False
     draws: Annotated[int, msgspec.Meta(ge=100)] = 1000
     seed: int = 0
 
@@ -60,6 +62,12 @@ def evaluate(
             help="Measure TF-IDF and logistic regression of the set's train split beside the model."
         ),
     ] = None,
+    record: Annotated[
+        bool | None,
+        typer.Option(
+            "--record", help="Keep the figures with the checkpoint: they go onto its bundle's model card."
+        ),
+    ] = None,
     draws: Annotated[
         int | None, typer.Option(help="Bootstrap resamples behind each interval; 1,000.")
     ] = None,
@@ -85,6 +93,7 @@ def evaluate(
         html=html,
         chats=chats,
         baseline=baseline,
+        record=record,
         draws=draws,
         seed=seed,
     )
@@ -92,10 +101,14 @@ def evaluate(
         raise UsageError(
             "Name a model and a prepared set: reviewpulse evaluate MODEL PREPARED (or --chats FILE)."
         )
+    if chosen.record and not (chosen.prepared and (Path(chosen.model) / RECORD).is_file()):
+        raise UsageError("--record keeps the figures of a prepared set with a checkpoint that train left.")
     if chosen.html and not chosen.prepared:
         raise UsageError("--html is the report of a prepared set; name one, or leave it out.")
     require_training_extra("sklearn", *(("matplotlib", "jinja2") if chosen.html else ()))
+    from models.checkpoint import keep_figures
     from models.classifier import open_classifier
+    from models.evaluate import for_card
     from stream.cli.terminal import print_json, status_line
 
     with status_line() as status:
@@ -107,6 +120,8 @@ def evaluate(
         from models.report import write_html
 
         write_html(evaluation, Path(chosen.html))
+    if chosen.record and evaluation:
+        keep_figures(Path(chosen.model), for_card(evaluation))
     if as_json:
         print_json({"evaluation": evaluation, "chats": on_chats})
         return

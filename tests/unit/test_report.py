@@ -19,10 +19,12 @@ from typer.testing import CliRunner
 from word_counter import WordCounter
 
 from models import baseline, classifier
+from models.checkpoint import TrainingRecord, keep_figures, read_record, write_record
 from models.classifier import probabilities
-from models.evaluate import Evaluation, evaluate
+from models.evaluate import Evaluation, evaluate, for_card
 from models.examples import Example, PreparedSet, write_prepared
 from models.report import html
+from stream.bundle import Metric
 from stream.cli.main import command_line
 from stream.errors import UsageError
 
@@ -275,6 +277,44 @@ def test_evaluate_reads_a_recipe(folder: Path) -> None:
     code, out = run("evaluate", "--recipe", str(recipe), "--json")
     assert code == 0
     assert json.loads(out)["evaluation"]["baseline"] is None
+
+
+def test_what_goes_onto_a_card_is_the_set_and_the_slices_that_are_worse() -> None:
+    texts = [example(f"good {at}", True, category="a") for at in range(80)]
+    texts += [example(f"bad {at}", True, category="b") for at in range(40)]
+    kept = for_card(evaluate(WordCounter(), texts, name="shop", draws=100))
+    assert [each.name for each in kept] == ["accuracy", "macro_f1", "ece", "accuracy, category b"]
+    assert {each.dataset for each in kept} == {"shop"}
+    assert (kept[0].value, kept[0].rows) == (pytest.approx(80 / 120, abs=1e-4), 120)
+    assert (kept[3].value, kept[3].rows) == (0.0, 40)
+
+
+def test_figures_are_kept_once_a_set(tmp_path: Path) -> None:
+    def metric(dataset: str, value: float) -> Metric:
+        return Metric(dataset=dataset, name="accuracy", value=value, interval=(0.0, 1.0), rows=1)
+
+    record = TrainingRecord(
+        name="m",
+        languages=("en",),
+        base_model="b",
+        base_licence="MIT",
+        max_length=64,
+        temperature=1.0,
+        neutral_band=0.0,
+        trained_on=(),
+        metrics=(),
+        caveats=(),
+    )
+    write_record(record, tmp_path / "training.json")
+    keep_figures(tmp_path, [metric("a", 0.1)])
+    keep_figures(tmp_path, [metric("b", 0.2)])
+    keep_figures(tmp_path, [metric("a", 0.3)])
+    assert [(each.dataset, each.value) for each in read_record(tmp_path).metrics] == [("b", 0.2), ("a", 0.3)]
+
+
+def test_figures_are_kept_with_a_checkpoint_alone(folder: Path) -> None:
+    with pytest.raises(UsageError, match="--record keeps the figures of a prepared set with a checkpoint"):
+        run("evaluate", "model", str(folder / "set"), "--record")
 
 
 def test_evaluate_without_a_set_says_what_is_missing() -> None:
