@@ -31,7 +31,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     html: str = ""
     chats: str = ""
     baseline: bool = True
-    record: bool = False
+    record: str = ""
     draws: Annotated[int, msgspec.Meta(ge=100)] = 1000
     seed: int = 0
 
@@ -63,9 +63,10 @@ def evaluate(
         ),
     ] = None,
     record: Annotated[
-        bool | None,
+        str | None,
         typer.Option(
-            "--record", help="Keep the figures with the checkpoint: they go onto its bundle's model card."
+            help="Checkpoint to keep the figures with, for its bundles' model cards: MODEL, or what the bundle "
+            "MODEL was exported from."
         ),
     ] = None,
     draws: Annotated[
@@ -101,7 +102,7 @@ def evaluate(
         raise UsageError(
             "Name a model and a prepared set: reviewpulse evaluate MODEL PREPARED (or --chats FILE)."
         )
-    if chosen.record and not (chosen.prepared and (Path(chosen.model) / RECORD).is_file()):
+    if chosen.record and not (chosen.prepared and (Path(chosen.record) / RECORD).is_file()):
         raise UsageError("--record keeps the figures of a prepared set with a checkpoint that train left.")
     if chosen.html and not chosen.prepared:
         raise UsageError("--html is the report of a prepared set; name one, or leave it out.")
@@ -121,7 +122,7 @@ def evaluate(
 
         write_html(evaluation, Path(chosen.html))
     if chosen.record and evaluation:
-        keep_figures(Path(chosen.model), for_card(evaluation))
+        keep_figures(Path(chosen.record), for_card(evaluation))
     if as_json:
         print_json({"evaluation": evaluation, "chats": on_chats})
         return

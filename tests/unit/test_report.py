@@ -314,7 +314,7 @@ def test_figures_are_kept_once_a_set(tmp_path: Path) -> None:
 
 def test_figures_are_kept_with_a_checkpoint_alone(folder: Path) -> None:
     with pytest.raises(UsageError, match="--record keeps the figures of a prepared set with a checkpoint"):
-        run("evaluate", "model", str(folder / "set"), "--record")
+        run("evaluate", "model", str(folder / "set"), "--record", "model")
 
 
 def test_evaluate_without_a_set_says_what_is_missing() -> None:
