@@ -65,7 +65,7 @@ def evaluate(
     record: Annotated[
         str | None,
         typer.Option(
-            help="Checkpoint to keep the figures with, for its bundles' model cards: MODEL, or what the bundle "
+            help="Checkpoint to keep the figures with, for its bundles' cards: MODEL, or what the bundle "
             "MODEL was exported from."
         ),
     ] = None,
