@@ -142,7 +142,7 @@ def bytes_by_key(
     names = [f"product-{n}" for n in range(0, products, max(products // SAMPLED_PRODUCTS, 1))]
     hashes = [layout.product(name) for name in names]
     states = [layout.spike("reviews", name) for name in names]
-    active = layout.active(0)
+    active = [layout.active(shard) for shard in range(layout.shards)]
 
     def mean_bytes(keys: list[str]) -> float:
         return sum(client.memory_usage(key) or 0 for key in keys) / len(keys)
@@ -150,6 +150,8 @@ def bytes_by_key(
     by_key = {
         "counters": mean_bytes(hashes),
         "detector state": mean_bytes(states),
-        "entry in the set of active products": (client.memory_usage(active) or 0) / client.zcard(active),
+        "entry in the set of active products": (
+            sum(client.memory_usage(key) or 0 for key in active) / sum(client.zcard(key) for key in active)
+        ),
     }
     return by_key, Counter(client.object("encoding", key).decode() for key in hashes)

@@ -59,6 +59,8 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     commands_run_per_event: float
     """Those that a script calls among them."""
     round_trips_per_batch: float
+    round_trips_per_batch_and_shard: float
+    """Those that carried something for the shard. The plain ways have one."""
     bytes_sent_per_event: float
     """To the server, over the network."""
     aof_bytes_per_event: float | None
@@ -85,6 +87,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     exponent: float
     events_per_s: float
     days: int
+    shards: int
+    """Of ours."""
     costs: dict[str, Cost]
     """By way; ours by its window, too."""
     memory: dict[str, Memory]
@@ -143,7 +147,14 @@ async def _spend(client: redis.Redis, way: Way, events: Events, window: int = WI
 
 
 def run(
-    *, events: int, products: int, rounds: int, days: int, events_per_s: float, exponent: float
+    *,
+    events: int,
+    products: int,
+    rounds: int,
+    days: int,
+    events_per_s: float,
+    exponent: float,
+    shards: int = 1,
 ) -> Report:
     """Runs the bench on a Valkey of its own.
 
@@ -154,19 +165,20 @@ def run(
         days: of history before the first turn; 0 measures products that were never seen.
         events_per_s: of the stream, in event time.
         exponent: of Zipf's law.
+        shards: that our way spreads the products over, all of them on the one Valkey.
 
     Raises:
         DependencyError: the server failed.
     """
     with LocalServers() as servers:
-        settings = load(redis=servers.redis, namespace="bench", shards=1)
+        settings = load(redis=servers.redis, namespace="bench", shards=shards)
         with connect(settings) as client:
             bench = _Bench(client, settings)
             stream = {"products": products, "exponent": exponent, "events_per_s": events_per_s, "days": days}
             asyncio.run(bench.run(stream, events, rounds))
-            layout = Layout(settings.namespace, 1)
-            active = client.zcard(layout.active(0))
-            seen = [client.memory_usage(key) or 0 for key in client.keys(f"{layout.prefix(0)}seen:*")]
+            layout = Layout(settings.namespace, shards)
+            active = sum(client.zcard(layout.active(shard)) for shard in range(shards))
+            seen = [client.memory_usage(key) or 0 for key in client.keys(f"{settings.namespace}:*:seen:*")]
             by_key, _ = bytes_by_key(client, layout, products)
     bench.held[OURS] -= sum(seen)
     return Report(
@@ -177,6 +189,7 @@ def run(
         exponent=exponent,
         events_per_s=events_per_s,
         days=days,
+        shards=shards,
         costs=bench.costs(events),
         memory={
             name: Memory(
@@ -261,6 +274,9 @@ class _Bench:
                 return
             await asyncio.sleep(0.05)
 
+    def _shards_of(self, name: str) -> int:
+        return 1 if name in (REFERENCE, ONE_HASH, WINDOW_WAY) else self._settings.shards
+
     def costs(self, events: int) -> dict[str, Cost]:
         reference = [spent.usage.cpu_s for spent in self.turns[REFERENCE]]
         return {
@@ -274,6 +290,10 @@ class _Bench:
                 commands_run_per_event=median(spent.usage.commands for spent in turns) / events,
                 round_trips_per_batch=median(
                     spent.traffic.round_trips / spent.traffic.batches for spent in turns
+                ),
+                round_trips_per_batch_and_shard=median(
+                    spent.traffic.shard_trips / spent.traffic.batches / self._shards_of(name)
+                    for spent in turns
                 ),
                 bytes_sent_per_event=median(spent.usage.bytes_in for spent in turns) / events,
                 aof_bytes_per_event=(

@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import zlib
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from stream.store.contract import Apply
 
 PARTITIONS = 4
+SHARD_TAG = re.compile(r"\{s\d+")
 SENTIMENTS = (-780, 20, 840)
 """In thousandths, by label."""
 
@@ -54,6 +56,8 @@ class Traffic(NamedTuple):
     round_trips: int
     commands: int
     batches: int
+    shard_trips: int
+    """Round trips by shard that they carried something for, summed over the shards."""
 
     def since(self, before: Traffic) -> Traffic:
         """What went in between."""
@@ -61,6 +65,7 @@ class Traffic(NamedTuple):
             self.round_trips - before.round_trips,
             self.commands - before.commands,
             self.batches - before.batches,
+            self.shard_trips - before.shard_trips,
         )
 
 
@@ -84,16 +89,19 @@ class CountingStore(RedisStore):
 
     round_trips = 0
     commands = 0
+    shard_trips = 0
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
         """See ``CounterStore``."""
         self.round_trips += 1
         self.commands += len(steps)
+        self.shard_trips += len({step.shard for step in steps})
         return await super().apply(steps)
 
     async def _trip(self, commands: Sequence[Command]) -> list[Any]:
         self.round_trips += 1
         self.commands += len(commands)
+        self.shard_trips += len(set(SHARD_TAG.findall(repr(commands))))
         return await super()._trip(commands)
 
 
@@ -241,7 +249,8 @@ class Ours:
 
     def traffic(self) -> Traffic:
         """See ``Way``."""
-        return Traffic(self._store.round_trips, self._store.commands, self._windows)
+        store = self._store
+        return Traffic(store.round_trips, store.commands, self._windows, store.shard_trips)
 
     async def close(self) -> None:
         """Disconnects."""
@@ -272,7 +281,7 @@ class Piped:
 
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection((HOST, port))
-        self._traffic = Traffic(0, 0, 0)
+        self._traffic = Traffic(0, 0, 0, 0)
 
     def send(self, commands: Sequence[bytes]) -> None:
         """One round trip."""
@@ -285,8 +294,8 @@ class Piped:
             assert b"\n-" not in before + replies, replies
             missing -= replies.count(b"\n")
             before = replies[-1:]
-        trips, sent, batches = self._traffic
-        self._traffic = Traffic(trips + 1, sent + len(commands), batches + 1)
+        trips, sent, batches, _ = self._traffic
+        self._traffic = Traffic(trips + 1, sent + len(commands), batches + 1, trips + 1)
 
     def traffic(self) -> Traffic:
         """See ``Way``."""

@@ -144,6 +144,7 @@ def redis(
     days: int = typer.Option(7, min=0, max=14, help="Days of history before; 0 for products never seen."),
     rate: float = typer.Option(50.0, min=0.1, help="Events a second of the stream, in event time."),
     exponent: float = typer.Option(1.0, min=0.0, help="Zipf's: the n-th product's share is n^-exponent."),
+    shards: int = typer.Option(1, min=1, max=64, help="Shards of our way, on the one server."),
     as_json: bool = AS_JSON,
 ) -> None:
     """CPU, commands, round trips and bytes in Redis of an event and of a product. Takes some minutes.
@@ -158,7 +159,13 @@ def redis(
 
     logs.configure(load(log_level="warning"))
     report = run(
-        events=events, products=products, rounds=rounds, days=days, events_per_s=rate, exponent=exponent
+        events=events,
+        products=products,
+        rounds=rounds,
+        days=days,
+        events_per_s=rate,
+        exponent=exponent,
+        shards=shards,
     )
     if as_json:
         print(msgspec.json.encode(report).decode())
@@ -187,13 +194,14 @@ def _print_costs(report: Report) -> None:
             f"{cost.commands_run_per_event:.2f}",
             f"{cost.bytes_sent_per_event:.0f}",
             "" if cost.aof_bytes_per_event is None else f"{cost.aof_bytes_per_event:.0f}",
-            f"{cost.round_trips_per_batch:.2f}",
+            f"{cost.round_trips_per_batch_and_shard:.2f}",
         )
     console = Console()
     console.print(table)
     console.print(
         "Of an event: CPU of Redis, and how many times less that is than the first plain way's; commands"
-        " sent, and run, scripts' included; bytes sent, and of the append-only file. Round trips of a batch."
+        " sent, and run, scripts' included; bytes sent, and of the append-only file. Round trips of a batch"
+        f" and shard, of which ours has {report.shards}."
     )
 
 

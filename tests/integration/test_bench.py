@@ -43,6 +43,17 @@ def test_ours_takes_one_round_trip_a_batch_once_it_knows_the_products(report: be
     assert [report.costs[ours_with(size)].round_trips_per_batch for size in (256, 1024)] == [1.0, 1.0]
 
 
+def test_ours_takes_one_round_trip_a_batch_and_shard_and_all_shards_share_it() -> None:
+    report = bench_redis.run(
+        events=1500, products=200, rounds=1, days=2, events_per_s=1.0, exponent=1.0, shards=3
+    )
+    assert report.active_products == 200
+    for size in (256, 1024):
+        cost = report.costs[ours_with(size)]
+        assert (cost.round_trips_per_batch, cost.round_trips_per_batch_and_shard) == (1.0, 1.0)
+    assert report.costs[REFERENCE].round_trips_per_batch_and_shard == 1.0
+
+
 def test_the_plain_ways_send_what_they_say(report: bench_redis.Report) -> None:
     assert report.costs[REFERENCE].commands_sent_per_event == 8.0
     assert report.costs[ONE_HASH].commands_sent_per_event == 8.0
