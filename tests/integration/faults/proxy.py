@@ -124,6 +124,11 @@ class TcpProxy:
         """A good day again."""
         self._on_loop(lambda: self._change(Weather()))
 
+    @property
+    def has_lost_replies(self) -> bool:
+        """Whether somebody who is still connected waits for a reply that will not come."""
+        return any(link.has_hole for link in tuple(self._links))
+
     def _on_loop(self, change: Callable[[], None]) -> None:
         async def call() -> None:
             change()

@@ -123,7 +123,7 @@ class Scene:
         self._resources.close()
 
     def _start_servers(self) -> LocalServers:
-        kafka, redis, kafka_proxy, redis_proxy = _free_ports(4)
+        kafka, redis, kafka_proxy, redis_proxy = free_ports(4)
         if self._proxied:
             self._proxies = {
                 "kafka": self._resources.enter_context(TcpProxy(kafka_proxy, kafka)),
@@ -355,6 +355,7 @@ class Scene:
             time.sleep(0.1)
 
 
-def _free_ports(number: int) -> list[int]:
+def free_ports(number: int) -> list[int]:
+    """Ports nobody listens on, below those that systems give to connections."""
     free = (port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if _is_free(port))
     return [next(free) for _ in range(number)]
