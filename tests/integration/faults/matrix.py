@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 
 from stream.redis_config import connect
 from stream.topics import ensure
-from tests.integration.faults.scene import ANOTHER_LOG, REDIS_ANSWER_S, SESSION_S, Reckoning, Scene
+from tests.integration.faults.scene import (
+    ANOTHER_LOG,
+    RECOVERY_S,
+    REDIS_ANSWER_S,
+    REFUSED,
+    REWINDS,
+    SESSION_S,
+    Reckoning,
+    Scene,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +31,14 @@ if TYPE_CHECKING:
 
     from stream.local import LocalServers
     from tests.conftest import ExternalServers
+    from tests.integration.conftest import WorkerProcess
     from tests.integration.faults.proxy import TcpProxy
 
 BEYOND_SESSION_S = SESSION_S + 4
+PAUSE_S = 25.0
+"""Within this the others must have taken over: below the watchdog's limit, and the patience with Redis."""
+MOST_PAUSES = 4
+"""A worker that is woken may hear of its loss before it goes on with what it had in hand; not four times."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,8 @@ class Fault:
     shards: int = 1
     harms_servers: bool = True
     proxied: bool = False
+    redis_answer_s: float = REDIS_ANSWER_S
+    """How long workers wait for an answer that comes by a proxy."""
     repeats: float = 0.0
     in_ci: bool = True
 
@@ -69,6 +86,7 @@ def meet(
         proxied=fault.proxied,
         shards=fault.shards,
         repeats=fault.repeats,
+        redis_answer_s=fault.redis_answer_s,
     ) as scene:
         scene.begin(fault.workers)
         scene.wait(0.5, 1.5)
@@ -94,6 +112,34 @@ def workers_killed(scene: Scene) -> None:
 
 def worker_paused(scene: Scene) -> None:
     """A worker is stopped until its partitions are another's, and woken: a zombie with work in hand."""
+    for pause in range(MOST_PAUSES):
+        worker, other = scene.workers[pause % 2], scene.workers[1 - pause % 2]
+        scene.redis.stall()  # so that windows wait to be recorded, with more patience than the pause takes
+        scene.wait(0.5, 1.0)
+        paused_at = datetime.now(UTC).isoformat()
+        worker.process.send_signal(signal.SIGSTOP)
+        scene.redis.resume()
+        until(lambda: scene.said(READS_ON, since=paused_at, by=other), PAUSE_S)  # noqa: B023 - called here
+        scene.wait(0.5, 1.0)  # in which the other one counts
+        woken_at = datetime.now(UTC).isoformat()
+        worker.process.send_signal(signal.SIGCONT)
+        if _met_the_fence(scene, worker, woken_at):
+            return
+    raise AssertionError("no paused worker had work in hand: the fence was not met, and nothing is proven")
+
+
+def _met_the_fence(scene: Scene, worker: WorkerProcess, woken_at: str) -> bool:
+    """Whether one of the worker's steps was refused before it heard that its partitions are another's."""
+
+    def refused() -> bool:
+        return any(REFUSED in line["reason"] for line in scene.said(REWINDS, since=woken_at, by=worker))
+
+    until(lambda: refused() or scene.said(READS_ON, since=woken_at, by=worker), RECOVERY_S)
+    return refused()
+
+
+def worker_stopped_and_woken(scene: Scene) -> None:
+    """A worker is stopped until its partitions are another's, and woken, whatever it has in hand."""
     worker = scene.workers[0]
     worker.process.send_signal(signal.SIGSTOP)
     time.sleep(BEYOND_SESSION_S)
@@ -289,7 +335,7 @@ def _stopped_while(scene: Scene, way: TcpProxy) -> None:
 def several_at_once(scene: Scene) -> None:
     """Something happens to the workers, to Redis and to the way to the broker at the same time, by lot."""
     strikes = [
-        scene.chance.choice((workers_killed, worker_paused, rebalance_storm)),
+        scene.chance.choice((workers_killed, worker_stopped_and_woken, rebalance_storm)),
         scene.chance.choice((redis_killed, redis_older_copy, redis_unreachable, redis_cut, redis_full)),
         scene.chance.choice((broker_unreachable, broker_cut)),
     ]
@@ -313,7 +359,7 @@ LOST_WRITES = "Redis lost writes"
 
 FAULTS = (
     Fault("workers-killed", workers_killed, (READS_ON,), harms_servers=False),
-    Fault("worker-paused", worker_paused, (READS_ON,), harms_servers=False),
+    Fault("worker-paused", worker_paused, (READS_ON, REWINDS), proxied=True, redis_answer_s=30),
     Fault("rebalance-storm", rebalance_storm, (READS_ON,), harms_servers=False, in_ci=False),
     Fault("scaled-up-and-down", scaled_up_and_down, (READS_ON,), workers=1, harms_servers=False),
     Fault("producer-repeats", producer_repeats_itself, (READS_ON,), harms_servers=False, repeats=0.1),

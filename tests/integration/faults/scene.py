@@ -32,7 +32,7 @@ from tests.integration.faults.proxy import HOST, TcpProxy
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -51,6 +51,7 @@ STALL_S = 15.0
 RECOVERY_S = 60.0
 CHANNELS = ("reviews", "chats")
 
+REWINDS, REFUSED = "rewinding to what Redis holds", "refused"
 ANOTHER_LOG = "it is another log than the one counted so far"
 
 
@@ -75,6 +76,7 @@ class Scene:
         proxied: bool = False,
         shards: int = 1,
         repeats: float = 0.0,
+        redis_answer_s: float = REDIS_ANSWER_S,
     ) -> None:
         """Says what there is to be; starts nothing.
 
@@ -85,6 +87,7 @@ class Scene:
             proxied: whether workers reach the servers, and all reach the broker, by proxies.
             shards: of the counters.
             repeats: share of events sent twice.
+            redis_answer_s: how long workers wait for an answer of Redis, by a proxy.
         """
         self.chance = random.Random(seed)
         self.folder = folder
@@ -99,6 +102,7 @@ class Scene:
         self._proxied = proxied
         self._shards = shards
         self._repeats = repeats
+        self._redis_answer_s = redis_answer_s
         self._resources = ExitStack()
         self._own: LocalServers | None = None
         self._proxies: dict[str, TcpProxy] = {}
@@ -162,7 +166,7 @@ class Scene:
         given = self.settings.model_dump(include=self.settings.model_fields_set, mode="json")
         if self._proxied:
             given["kafka"] = f"{HOST}:{self.kafka.port}"
-            given["redis"] = f"redis://{HOST}:{self.redis.port}/0?socket_timeout={REDIS_ANSWER_S}"
+            given["redis"] = f"redis://{HOST}:{self.redis.port}/0?socket_timeout={self._redis_answer_s:g}"
         return dict(os.environ) | {f"{PREFIX}{key.upper()}": str(value) for key, value in given.items()}
 
     def _clean_up(self) -> None:
@@ -290,10 +294,8 @@ class Scene:
         assert in_the_end[1] == ledger
         assert in_the_end[0] == products
         self._check_dead_letters(held)
-        refused = self.said("rewinding to what Redis holds")
-        return Reckoning(
-            len(records), len(refused), sum("refused" in line.get("reason", "") for line in refused)
-        )
+        rewinds = self.said(REWINDS)
+        return Reckoning(len(records), len(rewinds), sum(REFUSED in line["reason"] for line in rewinds))
 
     def _stop_workers(self) -> None:
         while self.workers:
@@ -319,25 +321,16 @@ class Scene:
         }
         assert dead <= sources
 
-    def said(self, text: str, since: str = "") -> list[dict[str, Any]]:
+    def said(self, text: str, since: str = "", by: WorkerProcess | None = None) -> list[dict[str, Any]]:
         """Every log line of any worker that holds ``text``.
 
         Args:
             text: as it is in the line's JSON.
             since: a time as the lines have it.
+            by: this worker alone.
         """
-        return [line for line in self._log_lines(text) if line.get("timestamp", "") >= since]
-
-    def _log_lines(self, text: str) -> list[dict[str, Any]]:
-        lines = []
-        for worker in self._all_workers:
-            for line in worker.log.splitlines():
-                if text in line:
-                    with suppress(
-                        ValueError
-                    ):  # a traceback, or the cut last line of a worker that was killed
-                        lines.append(json.loads(line))
-        return lines
+        workers = self._all_workers if by is None else [by]
+        return [line for line in _log_lines(workers, text) if line.get("timestamp", "") >= since]
 
     def _wait_for_new_log(self) -> None:
         """Waits until each partition that was counted from the lost log is read from the new one."""
@@ -353,6 +346,26 @@ class Scene:
                 assert worker.process.poll() is None, f"a worker ended:\n{worker.log[-3000:]}"
             assert time.monotonic() < deadline, f"{ledger} is stored, {expected} was to be"
             time.sleep(0.1)
+
+
+def until(condition: Callable[[], object], timeout_s: float) -> None:
+    """Returns when it holds.
+
+    Raises:
+        AssertionError: it does not within the time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not come to it within {timeout_s:g} s"
+        time.sleep(0.1)
+
+
+def _log_lines(workers: Iterable[WorkerProcess], text: str) -> Iterator[dict[str, Any]]:
+    for worker in workers:
+        for line in worker.log.splitlines():
+            if text in line:
+                with suppress(ValueError):  # a traceback, or the cut last line of a worker that was killed
+                    yield json.loads(line)
 
 
 def free_ports(number: int) -> list[int]:
