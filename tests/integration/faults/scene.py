@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from stream.local import FREE_PORTS, LocalServers, _is_free
@@ -32,7 +33,7 @@ from tests.integration.faults.proxy import HOST, TcpProxy
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -50,6 +51,8 @@ STALL_S = 15.0
 """So that a silent server is noticed after 7 s. Workers that wait for one are not stuck, and none may be."""
 RECOVERY_S = 60.0
 CHANNELS = ("reviews", "chats")
+REDIS_PORT = 6379
+"""Where a URL names none."""
 
 REWINDS, REFUSED = "rewinding to what Redis holds", "refused"
 ANOTHER_LOG = "it is another log than the one counted so far"
@@ -73,7 +76,7 @@ class Scene:
         seed: int,
         *,
         shared: LocalServers | ExternalServers | None = None,
-        proxied: bool = False,
+        ways: Collection[str] = (),
         shards: int = 1,
         repeats: float = 0.0,
         redis_answer_s: float = REDIS_ANSWER_S,
@@ -84,7 +87,8 @@ class Scene:
             folder: for logs and data.
             seed: of the events and of what the fault draws by lot.
             shared: servers to use; None starts servers of the scene's own.
-            proxied: whether workers reach the servers, and all reach the broker, by proxies.
+            ways: ``redis``, which workers then reach by a proxy; ``kafka``, which everybody does. That broker
+                has to tell clients so: one of the scene's own.
             shards: of the counters.
             repeats: share of events sent twice.
             redis_answer_s: how long workers wait for an answer of Redis, by a proxy.
@@ -99,7 +103,7 @@ class Scene:
         self._counted_from: set[str] = set()
         self._seed = seed
         self._shared = shared
-        self._proxied = proxied
+        self._ways = ways
         self._shards = shards
         self._repeats = repeats
         self._redis_answer_s = redis_answer_s
@@ -110,6 +114,8 @@ class Scene:
     def __enter__(self) -> Self:
         with self._resources as resources:
             servers = self._shared or self._start_servers()
+            if "redis" in self._ways:
+                self._proxies["redis"] = resources.enter_context(proxy_before(servers.redis))
             self.settings = self._make_settings(servers)
             self._environment = self._make_environment()
             ensure(self.settings)
@@ -127,18 +133,16 @@ class Scene:
         self._resources.close()
 
     def _start_servers(self) -> LocalServers:
-        kafka, redis, kafka_proxy, redis_proxy = free_ports(4)
-        if self._proxied:
-            self._proxies = {
-                "kafka": self._resources.enter_context(TcpProxy(kafka_proxy, kafka)),
-                "redis": self._resources.enter_context(TcpProxy(redis_proxy, redis)),
-            }
+        kafka, redis, kafka_proxy = free_ports(3)
+        is_proxied = "kafka" in self._ways
+        if is_proxied:
+            self._proxies["kafka"] = self._resources.enter_context(TcpProxy(kafka_proxy, kafka))
         self._own = self._resources.enter_context(
             LocalServers(
                 kafka_port=kafka,
                 redis_port=redis,
                 data_dir=self.folder / "servers",
-                advertised_kafka_port=kafka_proxy if self._proxied else 0,
+                advertised_kafka_port=kafka_proxy if is_proxied else 0,
             )
         )
         return self._own
@@ -164,9 +168,10 @@ class Scene:
     def _make_environment(self) -> dict[str, str]:
         """The workers': the settings as they are, but for the ways to the servers."""
         given = self.settings.model_dump(include=self.settings.model_fields_set, mode="json")
-        if self._proxied:
+        if "kafka" in self._ways:
             given["kafka"] = f"{HOST}:{self.kafka.port}"
-            given["redis"] = f"redis://{HOST}:{self.redis.port}/0?socket_timeout={self._redis_answer_s:g}"
+        if "redis" in self._ways:
+            given["redis"] = by_the_proxy(self.settings.redis, self.redis, self._redis_answer_s)
         return dict(os.environ) | {f"{PREFIX}{key.upper()}": str(value) for key, value in given.items()}
 
     def _clean_up(self) -> None:
@@ -346,6 +351,21 @@ class Scene:
                 assert worker.process.poll() is None, f"a worker ended:\n{worker.log[-3000:]}"
             assert time.monotonic() < deadline, f"{ledger} is stored, {expected} was to be"
             time.sleep(0.1)
+
+
+def proxy_before(redis: str) -> TcpProxy:
+    """A proxy to the Redis of a URL, on a port of its own choice."""
+    parts = urlsplit(redis)
+    assert parts.hostname is not None
+    return TcpProxy(0, parts.port or REDIS_PORT, parts.hostname)
+
+
+def by_the_proxy(redis: str, proxy: TcpProxy, answer_s: float) -> str:
+    """The URL by which workers reach a Redis through a proxy, and wait so long for its answers."""
+    parts = urlsplit(redis)
+    user, at, _ = parts.netloc.rpartition("@")
+    query = "&".join(filter(None, (parts.query, f"socket_timeout={answer_s:g}")))
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{HOST}:{proxy.port}", query=query))
 
 
 def until(condition: Callable[[], object], timeout_s: float) -> None:
