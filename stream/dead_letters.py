@@ -8,7 +8,8 @@ Rules:
   letter of its own. A letter that was cut, because the record was too large for one, stays where it is.
 - Which letters went is remembered in Redis, so that none goes twice. A letter is remembered when Kafka has
   acknowledged it: a redrive that is killed between the two (at most ``LETTERS_A_STEP`` letters) sends those
-  again next time, and their events count twice. The other order would lose them.
+  again next time. Within the horizon of duplicates their events are counted once all the same, beyond it
+  twice. The other order would lose them.
 - Letters stay in their topic until its retention ends; the memory of redriven ones is kept longer than that.
 """
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from stream import bundle, redis_nodes, topics
+from stream.client.counts import missing_in
 from stream.errors import DependencyError, ReviewpulseError
 from stream.health import address_of
 from stream.redis_config import connect
@@ -28,7 +29,6 @@ from stream.redis_errors import REDIS_ERRORS, told
 from stream.redis_trip import exchange
 from stream.redis_url import is_cluster, shown_url
 from stream.status import STALE_S, WorkerStatus
-from stream.store.contract import plain_partition
 from stream.store.layout import Layout, UnknownLayout, read_written
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
     from stream.redis_config import Client
     from stream.settings import Settings
+    from stream.store.missing import Missing
 
 ROOM_TIMEOUT_S = 9.0
 HEALTH_TIMEOUT_S = 5.0
@@ -52,7 +53,7 @@ UNEVEN_FROM = 1.75
 """Times the mean, for the master that has most."""
 
 RANGES_SHOWN = 5
-"""Of each partition, the latest."""
+"""Of each partition, the latest. Programs get all of them."""
 
 MEMORY_WARN_SHARE = 0.9
 DISK_WARN_BYTES = 1 << 30
@@ -70,6 +71,8 @@ class Finding(NamedTuple):
     state: Literal["ok", "warn", "fail"]
     detail: str
     remedy: str = ""
+    missing: tuple[Missing, ...] = ()
+    """All of what ``detail`` shows the latest of."""
 
 
 def examine(settings: Settings, unknown: dict[str, str | None]) -> list[Finding]:
@@ -203,18 +206,15 @@ def stored_layout(client: Client, settings: Settings) -> Layout:
     return wanted if raw is None else read_written(raw).layout(settings.namespace)
 
 
-def missing_records(client: Client, layout: Layout) -> dict[str, set[str]]:
-    """Ranges of offsets that were deleted before they were counted, ``100-149``, by partition.
+def missing_records(client: Client, layout: Layout) -> list[Missing]:
+    """Offsets that were deleted before they were counted.
 
     Raises:
         RedisError: Redis does not answer.
     """
-    ranges: dict[str, set[str]] = {}
-    by_shard = exchange(client, [("HGETALL", layout.missing(shard)) for shard in range(layout.shards)])
-    for listed in by_shard:
-        for name, packed in listed.items():
-            ranges.setdefault(plain_partition(name.decode()), set()).update(packed.decode().split())
-    return ranges
+    return missing_in(
+        exchange(client, [("HGETALL", layout.missing(shard)) for shard in range(layout.shards)])
+    )
 
 
 def reporting_workers(client: Client, settings: Settings) -> list[str]:
@@ -291,20 +291,21 @@ def judge_topology(where: str, nodes: list[redis_nodes.Node]) -> Finding:
     return Finding(name, "ok", shown)
 
 
-def judge_missing(ranges: dict[str, set[str]]) -> Finding:
-    """Whether records were deleted before they were counted. ``ranges``: see ``missing_records``."""
+def judge_missing(missing: list[Missing]) -> Finding:
+    """Whether records were deleted before they were counted. ``missing``: see ``missing_records``."""
     name = "missing records"
-    if not ranges:
+    if not missing:
         return Finding(name, "ok", "none: everything was counted before Kafka's retention came to it")
-    shown = "; ".join(
-        f"{partition} {', '.join(sorted(each, key=lambda text: int(text.partition('-')[0]))[-RANGES_SHOWN:])}"
-        for partition, each in sorted(ranges.items())
-    )
+    ranges: dict[str, list[str]] = {}
+    for each in missing:
+        ranges.setdefault(each.partition, []).append(f"{each.first}-{each.last}")
+    shown = "; ".join(f"{partition} {', '.join(all_[-RANGES_SHOWN:])}" for partition, all_ in ranges.items())
     return Finding(
         name,
         "warn",
         f"Kafka deleted these offsets before they were counted: {shown}",
         "keep records longer (REVIEWPULSE_RETENTION_H, and the topic's retention.ms), or add workers",
+        tuple(missing),
     )
 
 

@@ -4,6 +4,8 @@ Rules:
 - Served from a thread with a loop of its own: it answers while the worker's loop is blocked.
 - ``/livez`` is 200 while the watchdog is content. ``/readyz`` is 200 while partitions are assigned, or there
   are none for this worker, Redis and Kafka answer, and it does not stop. Else 503.
+- ``/readyz`` also names the offsets that this worker found deleted before they were counted, 200 ranges at
+  most. That is no reason to be not ready. All that is listed: ``reviewpulse doctor --json``.
 - Small and closed: GET alone, a head of at most ``MAX_HEAD_BYTES``, one answer a connection, all within
   ``EXCHANGE_S``, at most ``MAX_CONNECTIONS`` at a time. No stack, no address of another, no setting is shown.
 - It listens on loopback unless another address is written. It has no password: nothing in it is secret, but
@@ -20,7 +22,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 import structlog
@@ -65,16 +67,19 @@ def pages(report: Callable[[], Report]) -> dict[str, Callable[[], Page]]:
     """
     return {
         "/livez": lambda: checks_page(report().live, report().at),
-        "/readyz": lambda: checks_page(report().ready, report().at),
+        "/readyz": lambda: checks_page(report().ready, report().at, report().missing),
     }
 
 
-def checks_page(checks: Sequence[Check], looked_at: float) -> Page:
+def checks_page(
+    checks: Sequence[Check], looked_at: float, missing: Sequence[tuple[str, int, int]] | None = None
+) -> Page:
     """Checks as JSON: ``{"ok": bool, "checks": [{"name", "ok", "since", "says"}]}``, since when in UTC.
 
     Args:
         checks: none, before the first look, is not ok.
         looked_at: when they were made, by ``time.monotonic``; seconds.
+        missing: a page that has it ends with ``"missing": [{"partition", "first", "last"}]``.
     """
     now = time.monotonic()
     if now - looked_at > OLD_S:
@@ -82,7 +87,7 @@ def checks_page(checks: Sequence[Check], looked_at: float) -> Page:
         checks = (Check("watchdog", False, looked_at, says), *checks)
     started_at = time.time() - now
     ok = bool(checks) and all(check.ok for check in checks)
-    answer = {
+    answer: dict[str, Any] = {
         "ok": ok,
         "checks": [
             {
@@ -94,6 +99,10 @@ def checks_page(checks: Sequence[Check], looked_at: float) -> Page:
             for check in checks
         ],
     }
+    if missing is not None:
+        answer["missing"] = [
+            {"partition": partition, "first": first, "last": last} for partition, first, last in missing
+        ]
     return Page(HTTPStatus.OK if ok else HTTPStatus.SERVICE_UNAVAILABLE, msgspec.json.encode(answer))
 
 

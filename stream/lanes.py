@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from stream.core.events import Channel
     from stream.runs import Position, Run
     from stream.store.contract import CounterStore
+    from stream.store.missing import Missing
     from stream.transport import Log
 
 log = structlog.get_logger("lanes")
@@ -161,7 +162,7 @@ class Lanes:
         self._segments_kept = segments_kept
         self._worker = uuid4().hex
         self._recalled: dict[TP, _Recalled] = {}
-        self._resume = Resume(store, channels, segments_kept)
+        self._resume = Resume(store, segments_kept)
         self._lanes: dict[TP, Lane] = {}
 
     def __getitem__(self, tp: TP) -> Lane:
@@ -268,6 +269,11 @@ class Lanes:
     def missing(self) -> int:
         """Offsets that this worker found deleted before they were counted."""
         return self._resume.missing
+
+    @property
+    def missing_ranges(self) -> tuple[Missing, ...]:
+        """Where they are, the latest of them."""
+        return self._resume.missing_ranges
 
     def open(self, positions: Mapping[TP, Position]) -> Mapping[TP, int]:
         """Starts a new epoch of each partition; see ``OffsetSink``."""

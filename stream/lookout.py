@@ -147,6 +147,7 @@ class Lookout:
             busy=self._pipeline.busy,
             batches=self._scorer.batches,
             rewinds=self._pipeline.progress.rewinds,
+            missing=tuple((each.partition, each.first, each.last) for each in self._lanes.missing_ranges),
         )
 
     async def watch_backlog(self) -> None:

@@ -23,6 +23,7 @@ from stream.errors import UsageError
 from stream.redis_trip import exchange_async
 from stream.store.contract import log_partition
 from stream.store.layout import Pending, shard_of
+from stream.store.missing import packed, union
 from stream.store.switch import READERS_S, seen_keys, stored_offsets
 
 if TYPE_CHECKING:
@@ -245,14 +246,12 @@ class Reshard:
             await self._trip(("HSET", new.offsets(shard), *_flat(offsets)) for shard in range(new.shards))
         await self._trip([("UNLINK", new.copied)])
 
-    async def _missing(self) -> dict[bytes, bytes]:
+    async def _missing(self) -> dict[str, str]:
         """Ranges of offsets that were deleted uncounted; each shard lists those it went over."""
         live = self._switch.live
-        longest: dict[bytes, bytes] = {}
-        for of_shard in await self._trip(("HGETALL", live.missing(shard)) for shard in range(live.shards)):
-            for name, ranges in of_shard.items():
-                longest[name] = max(longest.get(name, b""), ranges, key=len)
-        return longest
+        by_shard = await self._trip(("HGETALL", live.missing(shard)) for shard in range(live.shards))
+        lists = [(name.decode(), ranges.decode()) for each in by_shard for name, ranges in each.items()]
+        return packed(union(lists))
 
     async def _copy_seen(self, partition: str, applied: int) -> None:
         """Fingerprints of all shards into the first: whoever loads them takes those of every shard."""

@@ -27,19 +27,21 @@ from stream.core.segments import MOST_SEGMENTS_KEPT, segment_of, segments_out_of
 from stream.errors import DependencyError
 from stream.runs import Position
 from stream.store.contract import NOTHING_APPLIED, Move, log_partition
+from stream.store.missing import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from faust.types import TP
 
-    from stream.core.events import Channel
     from stream.store.contract import CounterStore
     from stream.topic_ids import TopicFacts
     from stream.transport import Log
 
 log = structlog.get_logger("resume")
 
+RANGES_KEPT = 200
+"""Of missing records; about as many as Redis lists of a partition."""
 OURS = "~"
 """Begins the name of a log that Kafka tells no id of."""
 
@@ -76,20 +78,18 @@ class Resume:
 
     Args:
         store: who owns the offsets.
-        channels: channel by Kafka topic.
         segments_kept: segments of fingerprints that are kept; None for none.
     """
 
-    def __init__(
-        self, store: CounterStore, channels: Mapping[str, Channel], segments_kept: int | None
-    ) -> None:
+    def __init__(self, store: CounterStore, segments_kept: int | None) -> None:
         self._store = store
-        self._channels = channels
         self._segments_kept = segments_kept
         self._read: set[TP] = set()
         """What this worker has read."""
         self.missing = 0
         """Offsets found missing by this worker."""
+        self.missing_ranges: tuple[Missing, ...] = ()
+        """Where they are; the latest ``RANGES_KEPT``."""
 
     async def positions(self, tps: set[TP], kafka: Log) -> dict[TP, Position]:
         """Where to read each partition from.
@@ -251,7 +251,7 @@ class Resume:
                 found.name,
                 seen,
                 last,
-                missing=self._channels[found.tp.topic] if is_known else None,
+                missing=is_known,
                 segments=segments_out_of_reach(seen, last, self._segments_kept or MOST_SEGMENTS_KEPT),
                 generation=found.generation,
             )
@@ -261,13 +261,15 @@ class Resume:
         done = await self._store.move(moves)
         if is_known and any(done):
             missing_from = min(move.seen for move, was in zip(moves, done, strict=True) if was) + 1
-            self.missing += found.first - missing_from
+            range_ = Missing(found.partition, found.now, missing_from, last)
+            self.missing += range_.offsets
+            self.missing_ranges = (*self.missing_ranges, range_)[-RANGES_KEPT:]
             log.error(
                 "records were deleted by retention before they were counted",
                 partition=found.partition,
                 missing_from=missing_from,
                 missing_to=last,
-                missing=found.first - missing_from,
+                missing=range_.offsets,
             )
 
 

@@ -42,6 +42,28 @@ class ExternalServers(NamedTuple):
     redis: str
 
 
+def external_servers() -> ExternalServers | None:
+    """Those that the environment names, if it names any.
+
+    Raises:
+        ValueError: it names one and not the other.
+    """
+    if bool(TEST_KAFKA) != bool(TEST_REDIS):
+        alone, lacking = ("KAFKA", "REDIS") if TEST_KAFKA else ("REDIS", "KAFKA")
+        raise ValueError(
+            f"REVIEWPULSE_TEST_{alone} is set and REVIEWPULSE_TEST_{lacking} is not: set both, or neither for"
+            " embedded servers."
+        )
+    return ExternalServers(TEST_KAFKA, TEST_REDIS) if TEST_KAFKA and TEST_REDIS else None
+
+
+def pytest_configure() -> None:
+    try:
+        external_servers()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if INTEGRATION in item.path.parents:
@@ -57,8 +79,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def servers() -> Iterator[LocalServers | ExternalServers]:
     """A broker and a Redis, shared by the session: ``.kafka`` and ``.redis`` say where."""
-    if TEST_KAFKA and TEST_REDIS:
-        yield ExternalServers(TEST_KAFKA, TEST_REDIS)
+    if external := external_servers():
+        yield external
         return
     with LocalServers() as local:
         yield local

@@ -237,7 +237,7 @@ def soak(
 ) -> None:
     """Millions of events while workers are killed with SIGKILL: exact totals, flat memory, CPU by stage.
 
-    Takes a quarter of an hour and 2 GB on two cores. Exits with 1 when a total is not what was sent.
+    Takes six minutes and 2 GB on two idle cores. Exits with 1 when a total is not what was sent.
     """
     import msgspec
     from rich.console import Console

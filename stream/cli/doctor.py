@@ -19,8 +19,9 @@ def doctor(
 
     Exit code 1 when something fails; its line says what to do.
 
-    With `--json`: `{"ok": bool, "checks": [{"name", "state", "detail", "remedy"}]}`, where state is `ok`,
-    `warn` or `fail`.
+    With `--json`: `{"ok": bool, "checks": [{"name", "state", "detail", "remedy"}], "missing": [{"partition",
+    "log", "first", "last"}]}`, where state is `ok`, `warn` or `fail`, and missing are all ranges of offsets
+    that are listed as deleted before they were counted.
     """
     import json
     import logging
@@ -38,7 +39,9 @@ def doctor(
     )
     ok = all(finding.state != "fail" for finding in findings)
     if as_json:
-        print(json.dumps({"ok": ok, "checks": [finding._asdict() for finding in findings]}))
+        checks = [finding._asdict() for finding in findings]
+        missing = [each._asdict() for check in checks for each in check.pop("missing")]
+        print(json.dumps({"ok": ok, "checks": checks, "missing": missing}))
     else:
         print_rows([Row(each.state, each.name, each.detail, each.remedy) for each in findings])
     if not ok:

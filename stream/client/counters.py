@@ -64,6 +64,9 @@ class _Reader:
             )
         )
 
+    def _totals(self) -> Question[dict[str, ChannelTotals]]:
+        return self._live.asked(lambda layout: counts.ask_totals(layout, self._settings.topics))
+
     def _failed(self, error: Exception) -> DependencyError:
         return DependencyError(f"Cannot read counters. {told(error, self._settings.redis)}")
 
@@ -147,7 +150,7 @@ class LiveCounters(_Reader):
 
     def totals(self) -> dict[str, ChannelTotals]:
         """What became of every event so far, by channel (``reviews``, ``chats``)."""
-        return self._ask(self._live.asked(counts.ask_totals))
+        return self._ask(self._totals())
 
     def _ask(self, question: Question[A]) -> A:
         try:
@@ -220,7 +223,7 @@ class AsyncLiveCounters(_Reader):
 
     async def totals(self) -> dict[str, ChannelTotals]:
         """See ``LiveCounters.totals``."""
-        return await self._ask(self._live.asked(counts.ask_totals))
+        return await self._ask(self._totals())
 
     async def _ask(self, question: Question[A]) -> A:
         try:

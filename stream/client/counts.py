@@ -25,10 +25,11 @@ from stream.core.buckets import WINDOWS, window_fields
 from stream.core.events import CHANNELS
 from stream.errors import DependencyError, UsageError
 from stream.store.layout import ACTIVE_STEP_MS, Layout, UnknownLayout, read_written
+from stream.store.missing import Missing, union
 from stream.store.values import CURRENT, TOTAL, slot_of, unpack_current, unpack_slot, unpack_total
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 
 Command: TypeAlias = tuple[str | bytes | int | float, ...]
 Commands: TypeAlias = "list[Command]"
@@ -125,7 +126,8 @@ class ChannelTotals(msgspec.Struct, frozen=True, kw_only=True):
     late: int = 0
     """Those of ``counted`` that came late."""
     missing: int = 0
-    """Offsets that Kafka's retention deleted before they were counted. Not among those that ended."""
+    """Offsets that are listed as deleted by Kafka's retention before they were counted, or before all of them
+    were. Not among those that ended."""
 
     @property
     def ended(self) -> int:
@@ -247,16 +249,36 @@ def ask_leaders(
     return best
 
 
-def ask_totals(layout: Layout) -> Question[dict[str, ChannelTotals]]:
-    """What became of all events, by channel."""
-    ledgers = yield [("HGETALL", layout.ledger(shard)) for shard in range(layout.shards)]
+def ask_totals(layout: Layout, topics: Mapping[str, str]) -> Question[dict[str, ChannelTotals]]:
+    """What became of all events, by channel.
+
+    Args:
+        layout: where the counters are.
+        topics: by channel. What is missing of another topic is told under that topic's name.
+    """
+    shards = range(layout.shards)
+    replies = yield [
+        *(("HGETALL", layout.ledger(shard)) for shard in shards),
+        *(("HGETALL", layout.missing(shard)) for shard in shards),
+    ]
+    ledgers, lists = replies[: layout.shards], replies[layout.shards :]
     sums: dict[str, dict[str, int]] = {channel: {} for channel in CHANNELS}
     for ledger in ledgers:
         for field, count in _pairs(ledger):
             channel, _, outcome = field.decode().partition(":")
             of_channel = sums.setdefault(channel, {})
             of_channel[outcome] = of_channel.get(outcome, 0) + int(count)
+    channels = {topic: channel for channel, topic in topics.items()}
+    for each in missing_in(lists):
+        topic = each.partition.rpartition(":")[0]
+        of_channel = sums.setdefault(channels.get(topic, topic), {})
+        of_channel["missing"] = of_channel.get("missing", 0) + each.offsets
     return {channel: msgspec.convert(outcomes, ChannelTotals) for channel, outcomes in sums.items()}
+
+
+def missing_in(replies: Iterable[Any]) -> list[Missing]:
+    """What is missing by all shards' lists, as HGETALL answers with them."""
+    return union((name.decode(), ranges.decode()) for reply in replies for name, ranges in _pairs(reply))
 
 
 def leading(products: Iterable[ProductCounts], by: LeaderBy, limit: int) -> list[ProductCounts]:

@@ -64,6 +64,8 @@ class Seen(NamedTuple):
     """Micro-batches scored so far."""
     rewinds: int = 0
     """Rewinds so far."""
+    missing: tuple[tuple[str, int, int], ...] = ()
+    """Partition, first and last offset of what it found deleted before it was counted; the latest of it."""
 
     @property
     def away(self) -> str:
@@ -97,6 +99,8 @@ class Report(NamedTuple):
     ready: tuple[Check, ...] = ()
     """Not ok is reason to wait."""
     stuck: Stuck | None = None
+    missing: tuple[tuple[str, int, int], ...] = ()
+    """As it was seen: no reason for anything."""
 
 
 class Watch:
@@ -150,6 +154,7 @@ class Watch:
             live=tuple(self._check(stuck.check, not over, stuck.says) for over, stuck in lives),
             ready=tuple(self._check(*each) for each in self._readiness(stopping)),
             stuck=next((stuck for over, stuck in lives if over), None),
+            missing=seen.missing,
         )
 
     def _count(self, seen: Seen, passed_s: float) -> None:

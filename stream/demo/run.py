@@ -85,7 +85,7 @@ def run(given: Settings, duration_s: float, seed: int, screen: Screen) -> Report
         worker = resources.enter_context(WorkerProcess(settings, log))
         demo.say("the topics are made")
         ensure(settings)
-        # The local broker has no idempotent producers; with one request at a time, order holds all the same.
+        # One request at a time keeps the order, and what a retry repeats is counted once.
         producer = resources.enter_context(EventProducer(settings, idempotent=False, delivery_timeout_s=30.0))
         watch = resources.enter_context(Watch(settings, [product.product_id for product in shop.products]))
         demo.play(producer, watch, [worker.check, servers.check])

@@ -93,8 +93,8 @@ class Move(NamedTuple):
     offset: int
     renamed_from: str = ""
     """The partition's name so far, when the log's id has become known."""
-    missing: Channel | None = None
-    """The records between the two offsets are missing: listed, and counted in this channel's ledger."""
+    missing: bool = False
+    """Whether the records between the two offsets are missing, and to be listed."""
     segments: Sequence[int] = ()
     """Of fingerprints: renamed with the partition, or else dropped."""
     generation: int = 0

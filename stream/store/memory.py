@@ -95,8 +95,6 @@ class MemoryStore:
         if move.missing:
             missing = self.missing[move.shard].setdefault(move.partition, [])
             missing.append((move.seen + 1, move.offset))
-            if move.shard == 0:
-                self.ledger[f"{move.missing}:missing"] += move.offset - move.seen
         for segment in move.segments:
             packed = fingerprints.pop((held_by, segment), None)
             if move.renamed_from and packed is not None:

@@ -1,13 +1,12 @@
 -- A stored offset is put elsewhere, because the log is not what it was. One atomic step of one partition and
 -- shard, and only if the offset is still the one that was seen: whoever applied something meanwhile wins.
 --
--- KEYS    offsets, ledger, missing; then keys of fingerprints: to be dropped, or pairs of old and new names
+-- KEYS    offsets, missing; then keys of fingerprints: to be dropped, or pairs of old and new names
 -- ARGV[1] the field that holds the offset
 -- ARGV[2] the offset seen, -1 for none
 -- ARGV[3] the field that is to hold it; another one than ARGV[1] when the log gets a name
 -- ARGV[4] the offset to store
--- ARGV[5] the ledger's field for missing offsets; '' counts none
--- ARGV[6] '1' when the offsets between are missing, and to be listed
+-- ARGV[5] '1' when the offsets between are missing, and to be listed
 -- Returns whether it was done, as 1 or 0. Offsets that are marked (see layout.py) are not touched.
 
 local LONGEST = 4000 -- bytes of a partition's list of missing ranges: some 200, then the oldest go
@@ -29,20 +28,17 @@ end
 call('HSET', KEYS[1], ARGV[3], ARGV[4])
 
 local first, last = tonumber(ARGV[2]) + 1, tonumber(ARGV[4])
-if ARGV[5] ~= '' then
-  call('HINCRBY', KEYS[2], ARGV[5], last - first + 1)
-end
-if ARGV[6] == '1' then
-  local list = call('HGET', KEYS[3], ARGV[3])
+if ARGV[5] == '1' then
+  local list = call('HGET', KEYS[2], ARGV[3])
   local range = string.format('%d-%d', first, last)
   list = list and list .. ' ' .. range or range
   while #list > LONGEST do
     list = string.sub(list, string.find(list, ' ', 1, true) + 1)
   end
-  call('HSET', KEYS[3], ARGV[3], list)
+  call('HSET', KEYS[2], ARGV[3], list)
 end
 
-for n = 4, #KEYS, is_renamed and 2 or 1 do
+for n = 3, #KEYS, is_renamed and 2 or 1 do
   if not is_renamed then
     call('UNLINK', KEYS[n])
   elseif call('EXISTS', KEYS[n]) == 1 then

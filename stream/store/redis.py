@@ -392,12 +392,10 @@ def _move_arguments(layout: Layout, move: Move) -> list[str | int]:
     """Keys and arguments as ``move.lua`` lists them."""
     shard, held_by = move.shard, move.renamed_from or move.partition
     names = (held_by, move.partition) if move.renamed_from else (held_by,)
-    keys = [layout.offsets(shard), layout.ledger(shard), layout.missing(shard)]
+    keys = [layout.offsets(shard), layout.missing(shard)]
     keys += [layout.seen(shard, name, segment) for segment in move.segments for name in names]
-    # As dead letters: whose products they were nobody knows, so one shard counts them.
-    counted = f"{move.missing}:missing" if move.missing and shard == 0 else ""
     listed = "1" if move.missing else ""
-    return [len(keys), *keys, held_by, move.seen, move.partition, move.offset, counted, listed]
+    return [len(keys), *keys, held_by, move.seen, move.partition, move.offset, listed]
 
 
 def _offset(stored: bytes | None) -> int:

@@ -26,11 +26,13 @@ STOP_S = 30.0
 class WorkerProcess:
     """``reviewpulse worker`` in a process of its own, configured by the environment."""
 
+    command = ("stream.cli.main", "worker")
+
     def __init__(self, log_path: Path, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self.log_path = log_path
         with log_path.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "stream.cli.main", "worker", *arguments],
+                [sys.executable, "-m", *self.command, *arguments],
                 stdout=log,
                 stderr=log,
                 env=environment,

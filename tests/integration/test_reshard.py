@@ -14,9 +14,11 @@ import msgspec
 import pytest
 
 from stream.client import LiveCounters
-from stream.redis_config import connect
+from stream.redis_config import connect, connect_async
 from stream.settings import load
+from stream.store.contract import Move
 from stream.store.layout import MARK_FIELD, Layout, read_written
+from stream.store.redis import RedisStore
 from tests.integration.conservation import EVENTS, Sent, make_events, recount, send, stored
 
 if TYPE_CHECKING:
@@ -111,6 +113,21 @@ def test_one_shard_becomes_four_and_then_two_and_every_total_stays_and_goes_on_e
             *(Layout(settings.namespace, 4, 1).offsets(shard) for shard in range(4)),
         }
         assert list(client.hgetall(Layout(settings.namespace, 1).offsets(0))) == [MARK_FIELD.encode()]
+
+
+async def test_offsets_that_only_some_shards_lack_stay_listed(settings: Settings) -> None:
+    store = RedisStore(connect_async(settings), Layout(settings.namespace, 3), settings.redis)
+    await store.open()
+    name = f"{settings.topic_reviews}:1@A"
+    for shard, applied in enumerate((8, 3, 3)):
+        before = Move(shard, name, -1, applied)
+        assert await store.move([before, Move(shard, name, applied, 11, missing=True)]) == [True, True]
+    await store.close()
+    assert reshard("--shards", "2").returncode == 0
+    with connect(settings) as client, LiveCounters(settings) as counters:
+        for shard in range(2):
+            assert client.hgetall(live(settings, client).missing(shard)) == {name.encode(): b"4-11"}
+        assert counters.totals()["reviews"].missing == 8
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ from stream.settings import Settings
 from stream.store.contract import Apply, Move, ProductApply
 from stream.store.layout import ACTIVE_STEP_MS, Layout
 from stream.store.memory import MemoryStore
+from stream.store.missing import Missing
 from stream.store.redis import RedisStore
 from stream.store.values import unpack_total
 
@@ -329,7 +330,7 @@ async def test_offsets_are_moved_as_in_the_store_in_memory(
             older = chance.choice(["", *(each for each in names if each != name)])
             move = chance.choice(
                 [
-                    Move(shard, name, seen, stored + 5, missing="reviews", segments=segments),
+                    Move(shard, name, seen, stored + 5, missing=True, segments=segments),
                     Move(shard, name, seen, stored - 1),
                     Move(
                         shard,
@@ -358,27 +359,32 @@ async def test_a_long_list_of_missing_ranges_loses_its_oldest(settings: Settings
     store = redis_store(settings)
     await store.open()
     for n in range(600):
-        assert await store.move([Move(0, "reviews:0@A", n * 10 - 1, n * 10 + 9, missing="reviews")]) == [True]
+        assert await store.move([Move(0, "reviews:0@A", n * 10 - 1, n * 10 + 9, missing=True)]) == [True]
     with connect(settings) as client:
         layout = Layout(settings.namespace, 1)
         listed = client.hget(layout.missing(0), "reviews:0@A").decode().split(" ")
         assert listed == [f"{n * 10}-{n * 10 + 9}" for n in range(600 - len(listed), 600)]
         assert len(listed) == 400
-        assert client.hget(layout.ledger(0), "reviews:missing") == b"6000"
     await store.close()
 
 
 async def test_missing_records_are_in_the_totals_and_the_doctors_report(settings: Settings) -> None:
     store = redis_store(settings, shards=3)
     await store.open()
-    moves = [Move(shard, "reviews:1@A", -1, 8, missing="reviews") for shard in range(3)]
+    reviews = f"{settings.topic_reviews}:1"
+    name = f"{reviews}@A"
+    assert await store.apply([step_of([], shard=0, partition=name, last=6)]) == [None]  # it is ahead
+    moves = [Move(shard, name, 6 if shard == 0 else -1, 8, missing=True) for shard in range(3)]
     assert await store.move(moves) == [True] * 3
     assert await store.move(moves) == [False] * 3
     with connect(settings) as client:
-        assert missing_records(client, Layout(settings.namespace, 3)) == {"reviews:1": {"0-8"}}
+        assert client.hgetall(Layout(settings.namespace, 3).missing(0)) == {name.encode(): b"7-8"}
+        assert missing_records(client, Layout(settings.namespace, 3)) == [Missing(reviews, "A", 0, 8)]
     with LiveCounters(settings) as counters:
         assert counters.totals()["reviews"].missing == 9
-    assert [each for each in redis_findings(settings) if "reviews:1 0-8" in each.detail]
+    [found] = [each for each in redis_findings(settings) if each.missing]
+    assert f"{reviews} 0-8" in found.detail
+    assert found.missing == (Missing(reviews, "A", 0, 8),)
     await store.close()
 
 

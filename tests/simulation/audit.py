@@ -19,6 +19,7 @@ import msgspec
 
 from stream.core.buckets import is_expired
 from stream.store.contract import NOTHING_APPLIED, plain_partition
+from stream.store.missing import union
 from tests.simulation.inputs import NAMES, PARTITIONS, Verdict, home_shard, recount, verdict
 from tests.simulation.worker import alarm
 
@@ -91,7 +92,7 @@ class Audit:
             raise Violation(f"{name}: the stored offset was moved from {move.seen} back to {move.offset}")
         if move.offset >= log.first:
             raise Violation(f"{name}: moved to {move.offset}, but the log begins at {log.first}")
-        if move.missing is None and move.seen != NOTHING_APPLIED:
+        if not move.missing and move.seen != NOTHING_APPLIED:
             raise Violation(f"{name}: {move.seen} to {move.offset} are not said to be missing")
 
     def _innocents(self, name: str = "", first: int = 0, last: int = -1) -> bool:
@@ -157,11 +158,15 @@ class Audit:
         self._check_stored(expected, latest_ms)
         self._check_published(expected, anything_gone=any(gone))
 
-    def _gone(self, shard: int) -> set[tuple[str, int]]:
-        """Partition and offset of what retention deleted before it was counted on a shard."""
+    def _gone(self, shard: int, *, only_missing: bool = False) -> set[tuple[str, int]]:
+        """Partition and offset of what retention deleted before it was counted on a shard.
+
+        Also of what came before the partition was ever read, unless only what is missing is asked for.
+        """
         return {
             (plain_partition(move.partition), offset)
             for move in self._moves(shard)
+            if move.missing or not only_missing
             for offset in range(move.seen + 1, move.offset + 1)
         }
 
@@ -180,14 +185,26 @@ class Audit:
             if isinstance(field, int) and not is_expired(field, latest_ms)
         }
         ledger = sum((store.ledger for store in stores), Counter())
-        for move in self._moves(0):
-            if move.missing:
-                expected.ledger[f"{move.missing}:missing"] += move.offset - move.seen
         states = {key: state for store in stores for key, state in store.detector_states.items()}
         _compare("totals", {name: hash_["total"] for name, hash_ in products.items()}, expected.products)
         _compare("buckets", buckets, expected.buckets)
         _compare("ledger", dict(ledger), dict(expected.ledger))
         _compare("detector states", states, expected.states)
+        self._check_missing()
+
+    def _check_missing(self) -> None:
+        """What the shards list names each offset that was gone before some shard counted it."""
+        shards = range(self._world.shards)
+        listed = union(
+            (name, " ".join(f"{first}-{last}" for first, last in ranges))
+            for shard in shards
+            for name, ranges in self._server(shard).store.missing[shard].items()
+        )
+        named = Counter(
+            (each.partition, offset) for each in listed for offset in range(each.first, each.last + 1)
+        )
+        gone: set[tuple[str, int]] = set().union(*(self._gone(shard, only_missing=True) for shard in shards))
+        _compare("missing", dict(named), dict.fromkeys(gone, 1))
 
     def _check_published(self, expected: Expected, *, anything_gone: bool) -> None:
         letters, alerts = set(self._world.broker.letters), set(self._world.broker.alerts)

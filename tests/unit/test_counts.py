@@ -164,9 +164,18 @@ def test_totals_add_the_shards_up() -> None:
     redis = FakeRedis(shards=2)
     redis.hashes["rp:{s0}:ledger"] = {"reviews:counted": b"3", "reviews:dead": b"1", "chats:skipped": b"2"}
     redis.hashes["rp:{s1}:ledger"] = {"reviews:counted": b"4", "reviews:late": b"1"}
-    totals = redis.ask(counts.ask_totals(redis.layout))
+    totals = redis.ask(counts.ask_totals(redis.layout, {}))
     assert (totals["reviews"].counted, totals["reviews"].dead, totals["reviews"].late) == (7, 1, 1)
     assert (totals["chats"].counted, totals["chats"].skipped) == (0, 2)
+
+
+def test_an_offset_that_several_shards_lack_is_missing_once() -> None:
+    redis = FakeRedis(shards=3)
+    redis.hashes["rp:{s0}:missing"] = {"shop.reviews:0@A": b"7-8"}
+    redis.hashes["rp:{s1}:missing"] = {"shop.reviews:0@A": b"4-8 20-20", "chats:1@B": b"0-0"}
+    redis.hashes["rp:{s2}:missing"] = {"shop.reviews:0@C": b"4-8"}  # another log: other records
+    totals = redis.ask(counts.ask_totals(redis.layout, {"reviews": "shop.reviews"}))
+    assert {channel: each.missing for channel, each in totals.items()} == {"reviews": 11, "chats": 1}
 
 
 def totals_of(product_id: str) -> Callable[[Layout], Any]:

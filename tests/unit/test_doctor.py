@@ -29,6 +29,7 @@ from stream.errors import DependencyError, UsageError
 from stream.health import HealthServer, Page, pages
 from stream.redis_nodes import Node
 from stream.settings import Settings, load
+from stream.store.missing import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,12 +64,12 @@ def test_redis_is_judged_by_what_it_may_lose(judge: Any, facts: dict[str, Any], 
 
 
 def test_records_that_were_deleted_before_they_were_counted_are_named() -> None:
-    assert judge_missing({}).state == "ok"
-    found = judge_missing({"reviews:1": {"1000-1049", "7-8"}, "chats:0": {"0-4"}})
-    assert (found.state, found.detail) == (
-        "warn",
-        "Kafka deleted these offsets before they were counted: chats:0 0-4; reviews:1 7-8, 1000-1049",
-    )
+    assert judge_missing([]).state == "ok"
+    missing = [Missing("chats:0", "", 0, 4), *(Missing("reviews:1", "A", n, n + 1) for n in range(0, 90, 10))]
+    found = judge_missing(missing)
+    assert found.state == "warn"
+    assert found.detail.endswith("chats:0 0-4; reviews:1 40-41, 50-51, 60-61, 70-71, 80-81")
+    assert found.missing == tuple(missing)
     assert found.remedy
 
 
@@ -207,6 +208,7 @@ def test_a_worker_that_says_it_is_well_is_well() -> None:
         "ok",
         "the event loop turns; no records wait",
         "",
+        (),
     )
 
 

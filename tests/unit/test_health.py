@@ -75,6 +75,14 @@ def test_a_worker_that_is_well_is_live_and_ready(serve: Callable[..., HealthServ
         ]
 
 
+def test_ready_also_names_the_offsets_that_were_found_missing(serve: Callable[..., HealthServer]) -> None:
+    server = serve(report()._replace(missing=(("reviews:0", 7, 8),)))
+    assert json.loads(get(server, "/readyz")[1])["missing"] == [
+        {"partition": "reviews:0", "first": 7, "last": 8}
+    ]
+    assert "missing" not in json.loads(get(server, "/livez")[1])
+
+
 def test_what_is_not_well_is_said_with_a_sentence_and_since_when(
     serve: Callable[..., HealthServer],
 ) -> None:

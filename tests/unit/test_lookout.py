@@ -18,6 +18,7 @@ from stream.scorer.constant import ConstantScorer
 from stream.scorer.contract import score_encoded
 from stream.scorer.counted import CountedScorer
 from stream.settings import Settings
+from stream.store.missing import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,7 +43,10 @@ def look(clock: SimpleNamespace) -> Callable[..., Lookout]:
             app=SimpleNamespace(
                 consumer=consumer, rebalancing=given["rebalancing"], rebalancing_count=given["rebalances"]
             ),
-            lanes=SimpleNamespace(applied=lambda tp: given["applied"].get(tp, -1)),  # type: ignore[arg-type]
+            lanes=SimpleNamespace(  # type: ignore[arg-type]
+                applied=lambda tp: given["applied"].get(tp, -1),
+                missing_ranges=(Missing("reviews:0", "A", 7, 8),),
+            ),
             pipeline=SimpleNamespace(busy=True, progress=SimpleNamespace(rewinds=3)),  # type: ignore[arg-type]
             scorer=CountedScorer(ConstantScorer()),
         )
@@ -69,7 +73,12 @@ def test_a_server_is_away_when_it_is_silent_or_fails(clock: SimpleNamespace) -> 
 def test_what_is_seen_of_a_worker_that_works(look: Callable[..., Lookout]) -> None:
     watched = look(applied={REVIEWS: 41})
     assert watched.seen() == Seen(
-        joined=True, applied={"reviews:0": 41, "chats:0": -1}, busy=True, batches=0, rewinds=3
+        joined=True,
+        applied={"reviews:0": 41, "chats:0": -1},
+        busy=True,
+        batches=0,
+        rewinds=3,
+        missing=(("reviews:0", 7, 8),),
     )
 
 

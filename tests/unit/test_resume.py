@@ -12,17 +12,16 @@ from stream.core.segments import SEGMENT_OFFSETS
 from stream.errors import DependencyError
 from stream.resume import OURS, Resume
 from stream.runs import Position
+from stream.store.contract import Move
 from stream.store.memory import MemoryStore
+from stream.store.missing import Missing, union
 from stream.topic_ids import TopicFacts
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from faust.types import TP
 
-    from stream.store.contract import Move
-
-CHANNELS = {"reviews": "reviews", "chats": "chats"}
 ANOTHER = "it is another log than the one counted so far: counting it from its start; counters stay"
 DELETED = "records were deleted by retention before they were counted"
 
@@ -75,6 +74,13 @@ def unnamed(*applied: int) -> MemoryStore:
     return store_with(*applied, name="reviews:0", log="")
 
 
+def listed(store: MemoryStore) -> Iterator[tuple[str, str]]:
+    """The shards' lists of missing ranges, as Redis holds them."""
+    for of_shard in store.missing:
+        for name, ranges in of_shard.items():
+            yield name, " ".join(f"{first}-{last}" for first, last in ranges)
+
+
 class Said(NamedTuple):
     position: Position
     lines: list[str]
@@ -83,7 +89,7 @@ class Said(NamedTuple):
 
 
 async def resume(store: MemoryStore, log: FakeLog, resume: Resume | None = None) -> Said:
-    resume = resume or Resume(store, CHANNELS, None)
+    resume = resume or Resume(store, None)
     with capture_logs() as said:
         positions = await resume.positions({REVIEWS}, log)
     return Said(
@@ -181,7 +187,7 @@ async def test_one_partition_that_starts_over_leaves_the_others() -> None:
     store.log_names["chats:0"] = "B"
     store.offsets[0]["chats:0@B"] = 4
     with capture_logs():
-        positions = await Resume(store, CHANNELS, None).positions({REVIEWS, CHATS}, FakeLog(0, 10, log="B"))
+        positions = await Resume(store, None).positions({REVIEWS, CHATS}, FakeLog(0, 10, log="B"))
     assert positions == {REVIEWS: Position(0, (-1,), log="B"), CHATS: Position(5, (4,), log="B")}
 
 
@@ -282,9 +288,9 @@ async def test_a_log_that_was_emptied_is_counted_from_its_start() -> None:
 # Records that are missing.
 
 
-async def test_records_deleted_before_they_were_counted_are_said_listed_and_counted() -> None:
+async def test_records_deleted_before_they_were_counted_are_said_and_listed() -> None:
     store = store_with(6)
-    resuming = Resume(store, CHANNELS, None)
+    resuming = Resume(store, None)
     said = await resume(store, FakeLog(9, 20), resuming)
     assert said.position == Position(9, (8,), log="A")
     assert said.whole == [
@@ -298,8 +304,8 @@ async def test_records_deleted_before_they_were_counted_are_said_listed_and_coun
         }
     ]
     assert store.missing == [{"reviews:0@A": [(7, 8)]}]
-    assert store.ledger == {"reviews:missing": 2}
     assert resuming.missing == 2
+    assert resuming.missing_ranges == (Missing("reviews:0", "A", 7, 8),)
 
 
 async def test_a_missing_range_is_reported_once_also_over_restarts() -> None:
@@ -308,21 +314,34 @@ async def test_a_missing_range_is_reported_once_also_over_restarts() -> None:
     assert (await resume(store, FakeLog(9, 20))).lines == []
     assert (await resume(store, FakeLog(15, 20))).lines == [DELETED]
     assert store.missing == [{"reviews:0@A": [(7, 8), (9, 14)]}]
-    assert store.ledger == {"reviews:missing": 8}
 
 
-async def test_each_shard_lists_what_it_lacks_and_the_first_counts_it() -> None:
-    store = store_with(6, 3, 30)
-    assert (await resume(store, FakeLog(9, 40))).position == Position(9, (8, 8, 30), log="A")
-    assert store.missing == [{"reviews:0@A": [(7, 8)]}, {"reviews:0@A": [(4, 8)]}, {}]
-    assert store.ledger == {"reviews:missing": 2}
+@pytest.mark.parametrize("applied", [(6, 3, 30), (30, 3, 6), (3, 3, 3)])
+async def test_each_shard_lists_what_it_lacks_and_together_they_name_each_offset_once(
+    applied: tuple[int, ...],
+) -> None:
+    store = store_with(*applied)
+    resuming = Resume(store, None)
+    said = await resume(store, FakeLog(9, 40), resuming)
+    assert said.position == Position(9, tuple(max(each, 8) for each in applied), log="A")
+    assert store.missing == [{"reviews:0@A": [(each + 1, 8)]} if each < 8 else {} for each in applied]
+    assert union(listed(store)) == [Missing("reviews:0", "A", 4, 8)]
+    assert resuming.missing == 5
+
+
+async def test_a_shard_that_went_over_a_range_alone_and_one_that_follows_name_each_offset_once() -> None:
+    """The worker dies between the steps of two shards."""
+    store = store_with(6, 3)
+    await store.move([Move(0, "reviews:0@A", 6, 8, missing=True)])
+    assert (await resume(store, FakeLog(9, 40))).lines == [DELETED]
+    assert union(listed(store)) == [Missing("reviews:0", "A", 4, 8)]
 
 
 @pytest.mark.parametrize("committed", [0, 7])
 async def test_what_an_emptied_redis_cannot_get_back_is_missing(committed: int) -> None:
     """The worker that read the partition knows; a new one goes by what the group was told."""
     store = store_with(6)
-    resuming = Resume(store, CHANNELS, None)
+    resuming = Resume(store, None)
     if not committed:
         await resume(store, FakeLog(0, 10), resuming)
     emptied = MemoryStore()
@@ -337,7 +356,7 @@ async def test_fingerprints_that_no_event_is_compared_with_any_more_are_dropped(
     store.fingerprints[0] = {("reviews:0@A", 0): b"12345678"}
     first = 4 * SEGMENT_OFFSETS
     with capture_logs():
-        await Resume(store, CHANNELS, 2).positions({REVIEWS}, FakeLog(first, first + 9))
+        await Resume(store, 2).positions({REVIEWS}, FakeLog(first, first + 9))
     assert store.fingerprints == [{}]
 
 
@@ -430,4 +449,4 @@ async def test_a_missing_range_is_reported_by_one_of_two_workers() -> None:
 
     store.meanwhile = other_reports
     assert await resume(store, FakeLog(9, 20)) == (Position(9, (8,), log="A"), [], [])
-    assert store.ledger == {"reviews:missing": 2}
+    assert store.missing == [{"reviews:0@A": [(7, 8)]}]

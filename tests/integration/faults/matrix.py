@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 
 from stream.redis_config import connect
 from stream.topics import ensure
-from tests.integration.faults.scene import ANOTHER_LOG, REDIS_ANSWER_S, SESSION_S, Reckoning, Scene
+from tests.integration.faults.proxy import is_plain
+from tests.integration.faults.scene import (
+    ANOTHER_LOG,
+    RECOVERY_S,
+    REDIS_ANSWER_S,
+    REFUSED,
+    REWINDS,
+    SESSION_S,
+    Reckoning,
+    Scene,
+    until,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,9 +32,14 @@ if TYPE_CHECKING:
 
     from stream.local import LocalServers
     from tests.conftest import ExternalServers
+    from tests.integration.conftest import WorkerProcess
     from tests.integration.faults.proxy import TcpProxy
 
 BEYOND_SESSION_S = SESSION_S + 4
+PAUSE_S = 25.0
+"""Within this the others must have taken over: below the watchdog's limit, and the patience with Redis."""
+MOST_PAUSES = 4
+"""A worker that is woken may hear of its loss before it goes on with what it had in hand; not four times."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +52,33 @@ class Fault:
     """What stands in lines of the workers' logs from then on, for people: what is wrong, and what happens."""
     workers: int = 2
     shards: int = 1
-    harms_servers: bool = True
-    proxied: bool = False
+    own: str = ""
+    """Why it wants servers of its own, as a clause; none when those that others use come to no harm."""
+    ways: tuple[str, ...] = ()
+    """Servers that workers reach by a proxy, ``kafka`` or ``redis``."""
+    redis_answer_s: float = REDIS_ANSWER_S
+    """How long workers wait for an answer that comes by a proxy."""
     repeats: float = 0.0
-    in_ci: bool = True
+    by_default: bool = True
+    """Whether it runs with all other tests."""
 
     @property
     def what(self) -> str:
         """For the docs."""
         assert self.strike.__doc__ is not None
         return " ".join(self.strike.__doc__.split())
+
+    def why_not_at(self, redis: str) -> str | None:
+        """Why it cannot strike servers that somebody else runs; None when it can.
+
+        Args:
+            redis: Redis' URL.
+        """
+        if self.own:
+            return f"it {self.own}"
+        if "redis" in self.ways and not is_plain(redis):
+            return "its proxy can only stand before a single Redis by its host and port, without TLS"
+        return None
 
 
 def meet(
@@ -57,7 +90,7 @@ def meet(
         fault: what happens.
         seed: when, to whom, and with which events.
         folder: for logs and data.
-        shared: servers for faults that do them no harm.
+        shared: servers for faults that want none of their own.
 
     Raises:
         AssertionError: an event was lost or counted twice, or nobody said what happened.
@@ -65,10 +98,11 @@ def meet(
     with Scene(
         folder,
         seed,
-        shared=None if fault.harms_servers else shared,
-        proxied=fault.proxied,
+        shared=None if fault.own else shared,
+        ways=fault.ways,
         shards=fault.shards,
         repeats=fault.repeats,
+        redis_answer_s=fault.redis_answer_s,
     ) as scene:
         scene.begin(fault.workers)
         scene.wait(0.5, 1.5)
@@ -94,6 +128,34 @@ def workers_killed(scene: Scene) -> None:
 
 def worker_paused(scene: Scene) -> None:
     """A worker is stopped until its partitions are another's, and woken: a zombie with work in hand."""
+    for pause in range(MOST_PAUSES):
+        worker, other = scene.workers[pause % 2], scene.workers[1 - pause % 2]
+        scene.redis.stall()  # so that windows wait to be recorded, with more patience than the pause takes
+        scene.wait(0.5, 1.0)
+        paused_at = datetime.now(UTC).isoformat()
+        worker.process.send_signal(signal.SIGSTOP)
+        scene.redis.resume()
+        until(lambda: scene.said(READS_ON, since=paused_at, by=other), PAUSE_S)  # noqa: B023 - called here
+        scene.wait(0.5, 1.0)  # in which the other one counts
+        woken_at = datetime.now(UTC).isoformat()
+        worker.process.send_signal(signal.SIGCONT)
+        if _met_the_fence(scene, worker, woken_at):
+            return
+    raise AssertionError("no paused worker had work in hand: the fence was not met, and nothing is proven")
+
+
+def _met_the_fence(scene: Scene, worker: WorkerProcess, woken_at: str) -> bool:
+    """Whether one of the worker's steps was refused before it heard that its partitions are another's."""
+
+    def refused() -> bool:
+        return any(REFUSED in line["reason"] for line in scene.said(REWINDS, since=woken_at, by=worker))
+
+    until(lambda: refused() or scene.said(READS_ON, since=woken_at, by=worker), RECOVERY_S)
+    return refused()
+
+
+def worker_stopped_and_woken(scene: Scene) -> None:
+    """A worker is stopped until its partitions are another's, and woken, whatever it has in hand."""
     worker = scene.workers[0]
     worker.process.send_signal(signal.SIGSTOP)
     time.sleep(BEYOND_SESSION_S)
@@ -289,7 +351,7 @@ def _stopped_while(scene: Scene, way: TcpProxy) -> None:
 def several_at_once(scene: Scene) -> None:
     """Something happens to the workers, to Redis and to the way to the broker at the same time, by lot."""
     strikes = [
-        scene.chance.choice((workers_killed, worker_paused, rebalance_storm)),
+        scene.chance.choice((workers_killed, worker_stopped_and_woken, rebalance_storm)),
         scene.chance.choice((redis_killed, redis_older_copy, redis_unreachable, redis_cut, redis_full)),
         scene.chance.choice((broker_unreachable, broker_cut)),
     ]
@@ -311,40 +373,52 @@ WAITS, IS_BACK = "waiting for a dependency", "the dependency is back"
 IS_AWAY, ANSWERS = "a server is away; waiting for it", "the server answers again"
 LOST_WRITES = "Redis lost writes"
 
+KILLS, PUTS_BACK = "kills Redis", "puts Redis' files back"
+EVERYBODYS = "does to Redis what everybody else there would feel, too"
+LIMITS = "limits what Redis' process may write"
+ADVERTISED = "stands before the broker, which itself must tell clients to come by the proxy"
+
 FAULTS = (
-    Fault("workers-killed", workers_killed, (READS_ON,), harms_servers=False),
-    Fault("worker-paused", worker_paused, (READS_ON,), harms_servers=False),
-    Fault("rebalance-storm", rebalance_storm, (READS_ON,), harms_servers=False, in_ci=False),
-    Fault("scaled-up-and-down", scaled_up_and_down, (READS_ON,), workers=1, harms_servers=False),
-    Fault("producer-repeats", producer_repeats_itself, (READS_ON,), harms_servers=False, repeats=0.1),
-    Fault("redis-killed", redis_killed, (WAITS, IS_BACK)),
-    Fault("redis-lost-a-second", redis_lost_a_second, (LOST_WRITES, READS_ON), in_ci=False),
-    Fault("redis-older-copy", redis_older_copy, (LOST_WRITES, READS_ON)),
-    Fault("redis-flushed", redis_flushed, (LOST_WRITES, READS_ON)),
-    Fault("redis-slow", redis_slow, ("a dependency is slow",), proxied=True, in_ci=False),
-    Fault("redis-unreachable", redis_unreachable, (WAITS, IS_BACK), proxied=True),
-    Fault("redis-cut", redis_cut, (WAITS, IS_BACK), proxied=True),
-    Fault("redis-full", redis_full, (WAITS, "is full: raise its maxmemory", IS_BACK)),
-    Fault(
-        "redis-disk-full", redis_disk_full, (WAITS, "Errors writing to the AOF file", IS_BACK), in_ci=False
-    ),
-    Fault("broker-emptied", broker_emptied, (ANOTHER_LOG,)),
+    Fault("workers-killed", workers_killed, (READS_ON,)),
+    Fault("worker-paused", worker_paused, (READS_ON, REWINDS), ways=("redis",), redis_answer_s=30),
+    Fault("rebalance-storm", rebalance_storm, (READS_ON,)),
+    Fault("scaled-up-and-down", scaled_up_and_down, (READS_ON,), workers=1),
+    Fault("producer-repeats", producer_repeats_itself, (READS_ON,), repeats=0.1),
+    Fault("redis-killed", redis_killed, (WAITS, IS_BACK), own=KILLS),
+    Fault("redis-lost-a-second", redis_lost_a_second, (LOST_WRITES, READS_ON), own=KILLS, by_default=False),
+    Fault("redis-older-copy", redis_older_copy, (LOST_WRITES, READS_ON), own=PUTS_BACK),
+    Fault("redis-flushed", redis_flushed, (LOST_WRITES, READS_ON), own=EVERYBODYS),
+    Fault("redis-slow", redis_slow, ("a dependency is slow",), ways=("redis",)),
+    Fault("redis-unreachable", redis_unreachable, (WAITS, IS_BACK), ways=("redis",)),
+    Fault("redis-cut", redis_cut, (WAITS, IS_BACK), ways=("redis",)),
+    Fault("redis-full", redis_full, (WAITS, "is full: raise its maxmemory", IS_BACK), own=EVERYBODYS),
+    Fault("redis-disk-full", redis_disk_full, (WAITS, "Errors writing to the AOF file", IS_BACK), own=LIMITS),
+    Fault("broker-emptied", broker_emptied, (ANOTHER_LOG,), own="kills the broker"),
     # Whether these two cost workers their partitions is the choice of the broker: a late heartbeat may count.
-    Fault("broker-unreachable", broker_unreachable, (IS_AWAY, ANSWERS), proxied=True),
-    Fault("broker-cut", broker_cut, (IS_AWAY, ANSWERS), proxied=True),
+    Fault("broker-unreachable", broker_unreachable, (IS_AWAY, ANSWERS), own=ADVERTISED, ways=("kafka",)),
+    Fault("broker-cut", broker_cut, (IS_AWAY, ANSWERS), own=ADVERTISED, ways=("kafka",)),
     Fault(
         "stopped-without-broker",
         stopped_without_broker,
         ("Kafka does not answer",),
-        proxied=True,
-        in_ci=False,
+        own=ADVERTISED,
+        ways=("kafka",),
+        by_default=False,
     ),
     Fault(
         "stopped-without-redis",
         stopped_without_redis,
         (WAITS, "not everything could be recorded in time"),
-        proxied=True,
-        in_ci=False,  # the drain alone takes 20 s
+        ways=("redis",),
+        by_default=False,  # the drain alone takes 20 s
     ),
-    Fault("several-at-once", several_at_once, (READS_ON,), shards=3, proxied=True, in_ci=False),
+    Fault(
+        "several-at-once",
+        several_at_once,
+        (READS_ON,),
+        shards=3,
+        own=f"{KILLS}, and {ADVERTISED}",
+        ways=("kafka", "redis"),
+        by_default=False,
+    ),
 )

@@ -18,6 +18,7 @@ import struct
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,11 +72,18 @@ def reset(writer: asyncio.StreamWriter) -> None:
     writer.transport.abort()
 
 
-class TcpProxy:
-    """Listens on ``port`` (0 picks one) and passes on to ``upstream_port``, both on loopback."""
+def is_plain(redis: str) -> bool:
+    """Whether a Redis' URL is one that a proxy can stand before: a single server, no TLS."""
+    parts = urlsplit(redis)
+    return parts.scheme == "redis" and parts.hostname is not None and "," not in parts.netloc
 
-    def __init__(self, port: int, upstream_port: int) -> None:
+
+class TcpProxy:
+    """Listens on ``port`` of loopback (0 picks one) and passes on to ``upstream_port``."""
+
+    def __init__(self, port: int, upstream_port: int, upstream_host: str = HOST) -> None:
         self.port = port
+        self._upstream_host = upstream_host
         self._upstream_port = upstream_port
         self._links: set[Link] = set()
         self._loop = asyncio.new_event_loop()
@@ -124,6 +132,11 @@ class TcpProxy:
         """A good day again."""
         self._on_loop(lambda: self._change(Weather()))
 
+    @property
+    def has_lost_replies(self) -> bool:
+        """Whether somebody who is still connected waits for a reply that will not come."""
+        return any(link.has_hole for link in tuple(self._links))
+
     def _on_loop(self, change: Callable[[], None]) -> None:
         async def call() -> None:
             change()
@@ -157,7 +170,7 @@ class TcpProxy:
             reset(writer)
             return
         try:
-            answers, server = await asyncio.open_connection(HOST, self._upstream_port)
+            answers, server = await asyncio.open_connection(self._upstream_host, self._upstream_port)
         except OSError:
             reset(writer)
             return

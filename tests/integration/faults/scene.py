@@ -17,6 +17,7 @@ import time
 from collections import defaultdict
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 from stream.local import FREE_PORTS, LocalServers, _is_free
@@ -32,7 +33,7 @@ from tests.integration.faults.proxy import HOST, TcpProxy
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from pathlib import Path
     from types import TracebackType
 
@@ -50,7 +51,10 @@ STALL_S = 15.0
 """So that a silent server is noticed after 7 s. Workers that wait for one are not stuck, and none may be."""
 RECOVERY_S = 60.0
 CHANNELS = ("reviews", "chats")
+REDIS_PORT = 6379
+"""Where a URL names none."""
 
+REWINDS, REFUSED = "rewinding to what Redis holds", "refused"
 ANOTHER_LOG = "it is another log than the one counted so far"
 
 
@@ -72,9 +76,10 @@ class Scene:
         seed: int,
         *,
         shared: LocalServers | ExternalServers | None = None,
-        proxied: bool = False,
+        ways: Collection[str] = (),
         shards: int = 1,
         repeats: float = 0.0,
+        redis_answer_s: float = REDIS_ANSWER_S,
     ) -> None:
         """Says what there is to be; starts nothing.
 
@@ -82,9 +87,11 @@ class Scene:
             folder: for logs and data.
             seed: of the events and of what the fault draws by lot.
             shared: servers to use; None starts servers of the scene's own.
-            proxied: whether workers reach the servers, and all reach the broker, by proxies.
+            ways: ``redis``, which workers then reach by a proxy; ``kafka``, which everybody does. That broker
+                has to tell clients so: one of the scene's own.
             shards: of the counters.
             repeats: share of events sent twice.
+            redis_answer_s: how long workers wait for an answer of Redis, by a proxy.
         """
         self.chance = random.Random(seed)
         self.folder = folder
@@ -96,9 +103,10 @@ class Scene:
         self._counted_from: set[str] = set()
         self._seed = seed
         self._shared = shared
-        self._proxied = proxied
+        self._ways = ways
         self._shards = shards
         self._repeats = repeats
+        self._redis_answer_s = redis_answer_s
         self._resources = ExitStack()
         self._own: LocalServers | None = None
         self._proxies: dict[str, TcpProxy] = {}
@@ -106,6 +114,8 @@ class Scene:
     def __enter__(self) -> Self:
         with self._resources as resources:
             servers = self._shared or self._start_servers()
+            if "redis" in self._ways:
+                self._proxies["redis"] = resources.enter_context(proxy_before(servers.redis))
             self.settings = self._make_settings(servers)
             self._environment = self._make_environment()
             ensure(self.settings)
@@ -123,18 +133,16 @@ class Scene:
         self._resources.close()
 
     def _start_servers(self) -> LocalServers:
-        kafka, redis, kafka_proxy, redis_proxy = _free_ports(4)
-        if self._proxied:
-            self._proxies = {
-                "kafka": self._resources.enter_context(TcpProxy(kafka_proxy, kafka)),
-                "redis": self._resources.enter_context(TcpProxy(redis_proxy, redis)),
-            }
+        kafka, redis, kafka_proxy = free_ports(3)
+        is_proxied = "kafka" in self._ways
+        if is_proxied:
+            self._proxies["kafka"] = self._resources.enter_context(TcpProxy(kafka_proxy, kafka))
         self._own = self._resources.enter_context(
             LocalServers(
                 kafka_port=kafka,
                 redis_port=redis,
                 data_dir=self.folder / "servers",
-                advertised_kafka_port=kafka_proxy if self._proxied else 0,
+                advertised_kafka_port=kafka_proxy if is_proxied else 0,
             )
         )
         return self._own
@@ -160,9 +168,10 @@ class Scene:
     def _make_environment(self) -> dict[str, str]:
         """The workers': the settings as they are, but for the ways to the servers."""
         given = self.settings.model_dump(include=self.settings.model_fields_set, mode="json")
-        if self._proxied:
+        if "kafka" in self._ways:
             given["kafka"] = f"{HOST}:{self.kafka.port}"
-            given["redis"] = f"redis://{HOST}:{self.redis.port}/0?socket_timeout={REDIS_ANSWER_S}"
+        if "redis" in self._ways:
+            given["redis"] = by_the_proxy(self.settings.redis, self.redis, self._redis_answer_s)
         return dict(os.environ) | {f"{PREFIX}{key.upper()}": str(value) for key, value in given.items()}
 
     def _clean_up(self) -> None:
@@ -290,10 +299,8 @@ class Scene:
         assert in_the_end[1] == ledger
         assert in_the_end[0] == products
         self._check_dead_letters(held)
-        refused = self.said("rewinding to what Redis holds")
-        return Reckoning(
-            len(records), len(refused), sum("refused" in line.get("reason", "") for line in refused)
-        )
+        rewinds = self.said(REWINDS)
+        return Reckoning(len(records), len(rewinds), sum(REFUSED in line["reason"] for line in rewinds))
 
     def _stop_workers(self) -> None:
         while self.workers:
@@ -319,25 +326,16 @@ class Scene:
         }
         assert dead <= sources
 
-    def said(self, text: str, since: str = "") -> list[dict[str, Any]]:
+    def said(self, text: str, since: str = "", by: WorkerProcess | None = None) -> list[dict[str, Any]]:
         """Every log line of any worker that holds ``text``.
 
         Args:
             text: as it is in the line's JSON.
             since: a time as the lines have it.
+            by: this worker alone.
         """
-        return [line for line in self._log_lines(text) if line.get("timestamp", "") >= since]
-
-    def _log_lines(self, text: str) -> list[dict[str, Any]]:
-        lines = []
-        for worker in self._all_workers:
-            for line in worker.log.splitlines():
-                if text in line:
-                    with suppress(
-                        ValueError
-                    ):  # a traceback, or the cut last line of a worker that was killed
-                        lines.append(json.loads(line))
-        return lines
+        workers = self._all_workers if by is None else [by]
+        return [line for line in _log_lines(workers, text) if line.get("timestamp", "") >= since]
 
     def _wait_for_new_log(self) -> None:
         """Waits until each partition that was counted from the lost log is read from the new one."""
@@ -355,6 +353,42 @@ class Scene:
             time.sleep(0.1)
 
 
-def _free_ports(number: int) -> list[int]:
+def proxy_before(redis: str) -> TcpProxy:
+    """A proxy to the Redis of a URL, on a port of its own choice."""
+    parts = urlsplit(redis)
+    assert parts.hostname is not None
+    return TcpProxy(0, parts.port or REDIS_PORT, parts.hostname)
+
+
+def by_the_proxy(redis: str, proxy: TcpProxy, answer_s: float) -> str:
+    """The URL by which workers reach a Redis through a proxy, and wait so long for its answers."""
+    parts = urlsplit(redis)
+    user, at, _ = parts.netloc.rpartition("@")
+    query = "&".join(filter(None, (parts.query, f"socket_timeout={answer_s:g}")))
+    return urlunsplit(parts._replace(netloc=f"{user}{at}{HOST}:{proxy.port}", query=query))
+
+
+def until(condition: Callable[[], object], timeout_s: float) -> None:
+    """Returns when it holds.
+
+    Raises:
+        AssertionError: it does not within the time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not come to it within {timeout_s:g} s"
+        time.sleep(0.1)
+
+
+def _log_lines(workers: Iterable[WorkerProcess], text: str) -> Iterator[dict[str, Any]]:
+    for worker in workers:
+        for line in worker.log.splitlines():
+            if text in line:
+                with suppress(ValueError):  # a traceback, or the cut last line of a worker that was killed
+                    yield json.loads(line)
+
+
+def free_ports(number: int) -> list[int]:
+    """Ports nobody listens on, below those that systems give to connections."""
     free = (port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if _is_free(port))
     return [next(free) for _ in range(number)]

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.integration.faults.proxy import HOST, TcpProxy
+from tests import conftest
+from tests.integration.faults.proxy import HOST, TcpProxy, is_plain
+from tests.integration.faults.scene import by_the_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,3 +94,32 @@ def test_a_slow_way_delays_each_chunk_there_and_back(proxy: TcpProxy, client: so
     client.sendall(b"hello")
     assert client.recv(100) == b"hello"
     assert time.monotonic() - began >= 0.2
+
+
+def test_the_way_by_a_proxy_keeps_user_password_and_database(proxy: TcpProxy) -> None:
+    by_proxy = by_the_proxy("redis://user:secret@redis.example:7000/2?protocol=3", proxy, 4)
+    assert by_proxy == f"redis://user:secret@127.0.0.1:{proxy.port}/2?protocol=3&socket_timeout=4"
+
+
+@pytest.mark.parametrize(
+    ("url", "plain"),
+    [
+        ("redis://127.0.0.1:6379/0", True),
+        ("redis://redis.example", True),
+        ("rediss://redis.example:6379/0", False),
+        ("redis+cluster://a:1,b:2", False),
+        ("redis+sentinel://a:1,b:2/primary", False),
+    ],
+)
+def test_a_proxy_stands_before_a_single_server_without_tls_alone(url: str, plain: bool) -> None:
+    assert is_plain(url) is plain
+
+
+@pytest.mark.parametrize(("kafka", "redis"), [("k:1", None), (None, "redis://r")])
+def test_one_external_server_without_the_other_is_refused(
+    monkeypatch: pytest.MonkeyPatch, kafka: str | None, redis: str | None
+) -> None:
+    monkeypatch.setattr(conftest, "TEST_KAFKA", kafka)
+    monkeypatch.setattr(conftest, "TEST_REDIS", redis)
+    with pytest.raises(ValueError, match="set both, or neither"):
+        conftest.external_servers()
