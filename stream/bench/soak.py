@@ -2,7 +2,8 @@
 
 Rules:
 - Workers as shipped with the constant scorer. Every so often one of them, at random, gets SIGKILL, and
-  another is started in its place at once. A fleet that has not counted since the last kill is
+  another is started in its place at once. Some may be spared: they live through every rebalance that the
+  kills cause, and show what these leave in memory. A fleet that has not counted since the last kill is
   passed over: on a slow machine it would join for ever.
 - The shop's time runs faster than ours, ``DAYS`` of it in one run: records carry timestamps of their own. So
   in the second half of the run Redis holds what it holds after weeks, and must not grow.
@@ -34,7 +35,7 @@ from stream.bench.memory import resident_bytes, used_bytes
 from stream.bench.pipeline import counted, cpu_seconds, worker_environment
 from stream.client import LiveCounters
 from stream.core.buckets import DAY_MS, WINDOWS
-from stream.errors import DependencyError
+from stream.errors import DependencyError, UsageError
 from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.pipeline import THREADS
 from stream.redis_config import connect, connect_async
@@ -77,6 +78,8 @@ class Sample(msgspec.Struct, frozen=True):
     largest_worker_mb: float
     redis_mb: float
     broker_mb: float
+    spared_worker_mb: float = 0.0
+    """The largest of those that are never killed; 0 when none is spared."""
 
 
 class Growth(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +87,7 @@ class Growth(msgspec.Struct, frozen=True, kw_only=True):
 
     largest_worker_mb: float
     redis_mb: float
+    spared_worker_mb: float
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,6 +96,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     events: int
     products: int
     workers: int
+    spared: int
+    """Workers that were never killed."""
     kill_every_s: float
     kills: int
     duration_s: float
@@ -147,13 +153,15 @@ class Fleet:
     Args:
         settings: theirs, through the environment.
         size: how many.
+        spared: how many of them are never killed.
         log: what they say goes there.
     """
 
-    def __init__(self, settings: Settings, size: int, log: BinaryIO) -> None:
+    def __init__(self, settings: Settings, size: int, spared: int, log: BinaryIO) -> None:
         self._environment = worker_environment(settings)
         self._log = log
         self._chance = random.Random(1)
+        self._spared = spared
         self._workers = [self._start() for _ in range(size)]
         self.kills = 0
 
@@ -170,9 +178,14 @@ class Fleet:
         """Of those that live."""
         return [worker.pid for worker in self._workers if worker.poll() is None]
 
+    @property
+    def spared_pids(self) -> list[int]:
+        """Of those that are never killed."""
+        return [worker.pid for worker in self._workers[: self._spared]]
+
     def kill_one(self) -> None:
         """Kills a worker without a warning and starts another."""
-        n = self._chance.randrange(len(self._workers))
+        n = self._chance.randrange(self._spared, len(self._workers))
         self._workers[n].kill()
         self._workers[n].wait()
         self._workers[n] = self._start()
@@ -245,6 +258,7 @@ def run(
     products: int,
     workers: int,
     kill_every_s: float,
+    spare: int = 0,
     tell: Callable[[Sample], None] = lambda _: None,
 ) -> Report:
     """Runs the soak on servers of its own.
@@ -254,11 +268,15 @@ def run(
         products: the Zipf-distributed products they are of.
         workers: how many live.
         kill_every_s: seconds between two kills; 0 for none.
+        spare: workers that are never killed.
         tell: is given each sample as it is taken.
 
     Raises:
+        UsageError: nobody would be left to kill.
         DependencyError: a server or a worker ended by itself, or nothing moves any more.
     """
+    if kill_every_s and spare >= workers:
+        raise UsageError(f"Of {workers} workers at most {workers - 1} may be spared: one has to be killed.")
     with LocalServers() as servers:
         settings = load(
             kafka=servers.kafka,
@@ -271,7 +289,7 @@ def run(
         ensure(settings)
         sent = Sent(events, products, int(time.time() * 1000))
         with connect(settings) as client, tempfile.TemporaryFile() as log:
-            soak = _Soak(settings, client, servers, Fleet(settings, workers, log), sent, tell)
+            soak = _Soak(settings, client, servers, Fleet(settings, workers, spare, log), sent, tell)
             try:
                 asyncio.run(soak.run(kill_every_s))
             finally:
@@ -280,6 +298,7 @@ def run(
                 events=events,
                 products=products,
                 workers=workers,
+                spared=spare,
                 kill_every_s=kill_every_s,
                 kills=soak.fleet.kills,
                 duration_s=soak.elapsed_s,
@@ -398,14 +417,16 @@ class _Soak:
             await board.close()
 
     def _sample(self, at_s: float, events: int) -> Sample:
-        workers = [resident_bytes(pid) for pid in self.fleet.pids]
+        workers = {pid: resident_bytes(pid) for pid in self.fleet.pids}
+        spared = [workers[pid] for pid in self.fleet.spared_pids if pid in workers]
         return Sample(
             at_s,
             events,
             len(workers),
-            max(workers, default=0) / 1e6,
+            max(workers.values(), default=0) / 1e6,
             used_bytes(self._client) / 1e6,
             resident_bytes(self._servers.pids["kafka"]) / 1e6,
+            max(spared, default=0) / 1e6,
         )
 
     async def _kill(self, every_s: float) -> None:
@@ -428,14 +449,14 @@ def product_id(number: int) -> str:
 def growth(samples: list[Sample]) -> Growth:
     """How memory grows once half of the events are counted.
 
-    >>> flat = [Sample(n, n * 1_000_000, 4, 160.0, 90.0 + n, 0.0) for n in range(9)]
+    >>> flat = [Sample(n, n * 1_000_000, 4, 160.0, 90.0 + n, 0.0, 80.0 + 2 * n) for n in range(9)]
     >>> growth(flat)
-    Growth(largest_worker_mb=0.0, redis_mb=1.0)
+    Growth(largest_worker_mb=0.0, redis_mb=1.0, spared_worker_mb=2.0)
     """
     half = samples[-1].events / 2
     second = [sample for sample in samples if sample.events >= half]
     if len({sample.events for sample in second}) < 2:
-        return Growth(largest_worker_mb=0.0, redis_mb=0.0)
+        return Growth(largest_worker_mb=0.0, redis_mb=0.0, spared_worker_mb=0.0)
     millions = np.array([sample.events for sample in second]) / 1e6
 
     def slope(values: Iterator[float]) -> float:
@@ -444,6 +465,7 @@ def growth(samples: list[Sample]) -> Growth:
     return Growth(
         largest_worker_mb=slope(sample.largest_worker_mb for sample in second),
         redis_mb=slope(sample.redis_mb for sample in second),
+        spared_worker_mb=slope(sample.spared_worker_mb for sample in second),
     )
 
 

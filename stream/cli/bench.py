@@ -233,6 +233,7 @@ def soak(
     products: int = typer.Option(50_000, min=1, help="Products they are of, Zipf-distributed."),
     workers: int = typer.Option(4, min=1, help="Workers alive."),
     kill_every: float = typer.Option(20.0, min=0.0, help="Seconds between two kills of a worker; 0: none."),
+    spare: int = typer.Option(0, min=0, help="Workers that are never killed."),
     as_json: bool = AS_JSON,
 ) -> None:
     """Millions of events while workers are killed with SIGKILL: exact totals, flat memory, CPU by stage.
@@ -254,7 +255,9 @@ def soak(
                 f"  broker {sample.broker_mb:.0f} MB"
             )
 
-    report = run(events=events, products=products, workers=workers, kill_every_s=kill_every, tell=tell)
+    report = run(
+        events=events, products=products, workers=workers, kill_every_s=kill_every, spare=spare, tell=tell
+    )
     if as_json:
         print(msgspec.json.encode(report).decode())
     else:
@@ -279,7 +282,8 @@ def _print_soak(report: SoakReport) -> None:
         else f"NOT EXACT: ledger {report.ledger}, and {report.differences}"
     )
     memory = Table(title="Memory")
-    for heading in ("s", "events", "workers", "largest worker MB", "Redis MB", "broker MB"):
+    spared = ("spared worker MB",) if report.spared else ()
+    for heading in ("s", "events", "workers", "largest worker MB", "Redis MB", "broker MB", *spared):
         memory.add_column(heading, justify="right")
     for sample in report.samples[:: max(len(report.samples) // 20, 1)]:
         memory.add_row(
@@ -289,11 +293,13 @@ def _print_soak(report: SoakReport) -> None:
             f"{sample.largest_worker_mb:.0f}",
             f"{sample.redis_mb:.1f}",
             f"{sample.broker_mb:.0f}",
+            *(f"{sample.spared_worker_mb:.0f}" for _ in spared),
         )
     console.print(memory)
     console.print(
         "Growth over the second half, MB a million events: largest worker"
         f" {report.growth.largest_worker_mb:+.2f}, Redis {report.growth.redis_mb:+.2f}"
+        + (f", spared worker {report.growth.spared_worker_mb:+.2f}" if report.spared else "")
     )
     cpu = Table(title="CPU, µs an event")
     cpu.add_column("")

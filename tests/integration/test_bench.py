@@ -79,16 +79,22 @@ def test_a_stream_goes_forward_in_time_from_its_history_on() -> None:
 @pytest.mark.slow
 def test_a_soak_kills_workers_and_finds_every_total_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "AHEAD", 4_000)  # it then takes longer than the time between two kills
-    report = soak.run(events=30_000, products=300, workers=2, kill_every_s=3.0)
+    report = soak.run(events=30_000, products=300, workers=2, kill_every_s=3.0, spare=1)
     assert report.differences == []
     assert report.ledger == {"reviews:counted": 30_000}
     assert report.is_exact
     assert report.kills >= 1
+    assert all(0 < sample.spared_worker_mb <= sample.largest_worker_mb for sample in report.samples)
     assert report.samples[-1].events == 30_000
     assert set(report.cpu_us_per_event) == {
         *("decode", "score", "judge", "event loop", "fetch and the rest", "worker in all"),
         *("Redis", "broker"),
     }
+
+
+def test_a_soak_that_would_spare_everybody_is_refused() -> None:
+    with pytest.raises(UsageError, match="Of 2 workers at most 1 may be spared"):
+        soak.run(events=1_000, products=1, workers=2, kill_every_s=3.0, spare=2)
 
 
 def test_a_soak_says_which_products_are_wrong(settings: Settings) -> None:
