@@ -38,6 +38,11 @@ FEW = 20
 """Samples of a language below which it is no slice of its own."""
 
 
+Truth = Literal["labels", "targets"]
+"""What a probability shall mean: how often the likeliest label is the right one, which is what a calibration
+error measures; or the targets, where these are shares of readers."""
+
+
 class CalibrateOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Options of `reviewpulse calibrate`."""
 
@@ -46,6 +51,7 @@ class CalibrateOptions(msgspec.Struct, frozen=True, kw_only=True):
     split: Split = "validation"
     share: float = 0.05
     """Of the held-out texts, most that the neutral band may take."""
+    truth: Truth = "labels"
     threshold: Literal["half", "macro_f1"] = "half"
     """Where P(positive) becomes positive: at one half, or where macro F1 is best."""
 
@@ -53,9 +59,10 @@ class CalibrateOptions(msgspec.Struct, frozen=True, kw_only=True):
 # --- fitting ----------------------------------------------------------------------------------------------
 
 
-def temperature_of(logits: NDArray[np.float32], examples: Sequence[Example]) -> float:
+def temperature_of(logits: NDArray[np.float32], examples: Sequence[Example], truth: Truth) -> float:
     """The temperature of held-out examples' logits; languages and lengths weigh alike."""
-    return fit_temperature(logits, targets(examples), _alike(examples), noises(examples))
+    said = classes(examples) if truth == "labels" else targets(examples)
+    return fit_temperature(logits, said, _alike(examples), noises(examples))
 
 
 def probability(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -158,7 +165,7 @@ def calibrate(classifier: Classifier, examples: Sequence[Example], options: Cali
         threshold = fit_threshold(probability(before, 1.0), truth == 1)
         shift = float(np.log((1 - threshold) / threshold))
         logits = before + np.array([0, shift], np.float32)
-    temperature = round(temperature_of(logits, examples), 4)
+    temperature = round(temperature_of(logits, examples, options.truth), 4)
     band = 0.0
     if len(classifier.labels) == 2:
         band = fit_neutral_band(probability(logits, temperature), options.share)
@@ -168,7 +175,9 @@ def calibrate(classifier: Classifier, examples: Sequence[Example], options: Cali
         now = softmax(logits[rows], temperature)
         slices[name] = Slice(
             rows=len(rows),
-            temperature=round(temperature_of(logits[rows], [examples[row] for row in rows]), 4),
+            temperature=round(
+                temperature_of(logits[rows], [examples[row] for row in rows], options.truth), 4
+            ),
             figures=_changes(then, now, truth[rows], classifier.labels),
         )
     return Calibration(temperature, band, shift, slices)

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 import torch
 
-from models.calibrate import fit_neutral_band, probability, temperature_of
+from models.calibrate import Truth, fit_neutral_band, probability, temperature_of
 from models.checkpoint import TrainingRecord, save_checkpoint
 from models.classifier import softmax
 from models.examples import check_no_leak, classes, noises, targets
@@ -65,6 +65,8 @@ class ClassifierOptions(FitOptions, frozen=True, kw_only=True):
     """Share of each target that is spread over all labels."""
     metric: Literal["loss", "macro_f1"] = "loss"
     """What chooses: the validation loss at the temperature that fits best, or macro F1."""
+    truth: Truth = "labels"
+    """What probabilities shall mean; see ``models.calibrate``."""
     neutral_share: Share = 0.05
     """Share of the validation texts that a two-label model may call undecided."""
     name: str = ""
@@ -73,6 +75,10 @@ class ClassifierOptions(FitOptions, frozen=True, kw_only=True):
     """Of the base, where it is not known."""
     caveats: tuple[str, ...] = ()
     """Where the model fails, a sentence each; for the model card."""
+    training_note: str = ""
+    """What a sample is, for the card."""
+    metrics_note: str = ""
+    """What the sets of the figures are, for the card."""
 
 
 class TrainOptions(ClassifierOptions, frozen=True, kw_only=True):
@@ -279,7 +285,7 @@ def _record(
 ) -> TrainingRecord:
     validation = prepared["validation"]
     logits = predict(network, base.tokenizer, [each.text for each in validation])
-    temperature = temperature_of(logits, validation)
+    temperature = temperature_of(logits, validation, options.truth)
     band = 0.0
     if len(prepared.labels) == 2:
         band = fit_neutral_band(probability(logits, temperature), options.neutral_share)
@@ -294,6 +300,8 @@ def _record(
         trained_on=sources(prepared),
         metrics=_metrics(softmax(logits, temperature), classes(validation), prepared.labels),
         caveats=options.caveats,
+        training_note=options.training_note,
+        metrics_note=options.metrics_note,
     )
 
 

@@ -25,7 +25,20 @@ if TYPE_CHECKING:
 
     from models.fitting import FitOptions, Fitted
 
-ASIDE = {"prepared", "texts", "column", "out", "seeds", "name", "licence", "caveats", "neutral_share"}
+ASIDE = {
+    "prepared",
+    "texts",
+    "column",
+    "out",
+    "seeds",
+    "name",
+    "licence",
+    "caveats",
+    "training_note",
+    "metrics_note",
+    "truth",
+    "neutral_share",
+}
 ASIDE |= {"save_minutes", "save_steps", "threads", "device"}
 """Options that a run's weights do not depend on, or only by the content of what they name."""
 

@@ -30,6 +30,13 @@ def calibrate(
         Literal["train", "validation", "test"] | None,
         typer.Option(help="Held-out samples to calibrate on; `validation` by default."),
     ] = None,
+    truth: Annotated[
+        Literal["labels", "targets"] | None,
+        typer.Option(
+            help="What probabilities shall mean: how often the likeliest label is right (default), or the "
+            "set's own probabilities, where they are shares of readers."
+        ),
+    ] = None,
     share: Annotated[
         float | None,
         typer.Option(min=0, max=0.5, help="Of them, most that the neutral band may take; 0.05 by default."),
@@ -71,6 +78,7 @@ def calibrate(
         checkpoint=checkpoint,
         prepared=prepared,
         split=split,
+        truth=truth,
         share=share,
         threshold=threshold,
     )

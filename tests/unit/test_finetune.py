@@ -305,7 +305,7 @@ def test_soft_targets_become_soft_probabilities(tmp_path: Path) -> None:
         return opinions(n, seed, sure=0.7)
 
     data = PreparedSet(labels=TWO, splits={"train": unsure(160, 1), "validation": unsure(60, 2)})
-    done = train(data, quick(tmp_path, epochs=4, pooling="mean"), tmp_path / "run", Silent())
+    done = train(data, quick(tmp_path, epochs=4, pooling="mean", truth="targets"), tmp_path / "run", Silent())
     network, tokenizer = load_checkpoint(tmp_path / "run" / "checkpoint", 48)
     logits = predict(network, tokenizer, ["great good works", "bad awful"]) / done.record.temperature
     said = 1 / (1 + np.exp(logits[:, 0] - logits[:, 1]))
