@@ -33,6 +33,7 @@ from models.fitting import Count, Rate, Task
 from models.losses import judge, label_weights, rows_of_step, soft_loss
 from models.runs import claim, fingerprint, is_main_process
 from models.start import check_labels, check_length, classifier_of, open_base
+from models.writing import fresh_file
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -182,9 +183,8 @@ def teacher_logits(
         for number, start in enumerate(starts):
             file = folder / f"{number:05}.safetensors"
             if not file.is_file():
-                fresh = file.with_suffix(".new")
-                save_file({"logits": teacher.logits(texts[start : start + CHUNK])}, fresh)
-                fresh.replace(file)
+                with fresh_file(file) as fresh:
+                    save_file({"logits": teacher.logits(texts[start : start + CHUNK])}, fresh)
             watcher.step(min(start + CHUNK, len(texts)), len(texts), None)
     PartialState().wait_for_everyone()
     parts = [load_file(folder / f"{number:05}.safetensors")["logits"] for number, _ in enumerate(starts)]

@@ -32,6 +32,7 @@ from tokenizers import Tokenizer
 
 from models.checkpoint import CONFIG, RECORD, TOKENIZER, WEIGHTS
 from models.provenance import Provenance, of_folder, write
+from models.writing import fresh_folder
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -109,10 +110,7 @@ def trim_checkpoint(
     keep = kept_ids(tokenizer, texts, entries, words=words)
     trimmed = trim_tokenizer(tokenizer, keep)
     _check_lossless(encoded, trimmed, keep, texts)
-    fresh = out.with_name(f".{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
+    with fresh_folder(out) as fresh:
         _trim_weights(source, fresh, keep)
         (fresh / TOKENIZER).write_text(compact(trimmed), encoding="utf-8")
         if (source / RECORD).is_file():
@@ -124,10 +122,6 @@ def trim_checkpoint(
         weights, spelled = (
             ((source / name).stat().st_size, (fresh / name).stat().st_size) for name in (WEIGHTS, TOKENIZER)
         )
-        shutil.rmtree(out, ignore_errors=True)
-        fresh.rename(out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return Trimmed(
         path=str(out),
         texts=len(texts),

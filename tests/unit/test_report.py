@@ -329,3 +329,15 @@ def test_compare_takes_the_baseline_for_one_of_the_two(folder: Path) -> None:
     assert found["pair"]["only_a"] == 0
     assert found["differences"]["accuracy"]["value"] > 0
     assert found["verdict"].startswith("TF-IDF + logistic regression is better than model on these 60 texts")
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [("nowhere/r.html", r"there is no folder .*nowhere"), (".", r"is a folder; name a file")],
+)
+def test_a_report_that_cannot_be_written_is_refused_before_the_scoring(
+    folder: Path, report: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "open_classifier", lambda path: pytest.fail("it was opened"))
+    with pytest.raises(UsageError, match=said):
+        run("evaluate", "model", str(folder / "set"), "--html", str(folder / report))
