@@ -100,10 +100,14 @@ def load_network(folder: Path) -> Any:
         UsageError: the folder holds none that can be read.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
 
     from models.network import ReviewClassifier
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     ours = ReviewClassifier.__name__ in _stated(folder).get("architectures", [])
     kind = ReviewClassifier if ours else AutoModelForSequenceClassification
     try:
@@ -114,7 +118,7 @@ def load_network(folder: Path) -> Any:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UsageError(f"{folder} holds no network that can be read: {error}") from None
     if loaded["missing_keys"]:
         missing = ", ".join(sorted(loaded["missing_keys"]))

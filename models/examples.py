@@ -13,6 +13,7 @@ Rules:
 from __future__ import annotations
 
 import gzip
+import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -164,5 +165,5 @@ def _read_lines(file: Path, labels: Sequence[Label]) -> Iterator[Example]:
                 yield example
     except FileNotFoundError:
         raise UsageError(f"The prepared set lacks {file}; prepare it again.") from None
-    except (msgspec.MsgspecError, OSError, EOFError) as error:
+    except (msgspec.MsgspecError, OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{file} cannot be read: {error}; prepare the set again.") from None

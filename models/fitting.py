@@ -53,6 +53,10 @@ Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Length = Annotated[int, msgspec.Meta(ge=8)]
 
 
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+"""What NumPy and PyTorch both take."""
+
+
 class FitOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What every training loop depends on besides its data; defaults are for small sets."""
 

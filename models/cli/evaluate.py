@@ -33,7 +33,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     baseline: bool = True
     record: str = ""
     draws: Annotated[int, msgspec.Meta(ge=100)] = 1000
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def evaluate(
