@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  # typer reads the annotation
-from typing import TYPE_CHECKING, Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
+from export.precision import Storage  # noqa: TC001  # msgspec and typer read the annotation
+from models.recipe import options
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,57 +18,93 @@ if TYPE_CHECKING:
 PARITY_TEXTS = 500
 
 
+class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of ``reviewpulse export``; the table ``[export]`` of a recipe."""
+
+    checkpoint: str = ""
+    out: str = ""
+    data: str = ""
+    """Folder of review sets to compare on."""
+    texts: tuple[str, ...] = ()
+    """Instead: prepared sets, of which the test split is left alone, tables or a text a line."""
+    column: str = "text"
+    """Of tables."""
+    storage: Storage = "float16"
+
+
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to ``app``."""
     app.command("export")(export)
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint folder that `reviewpulse train` left.")],
-    out: Annotated[Path, typer.Option(help="Bundle folder to write; a bundle that is there is replaced.")],
+    checkpoint: Annotated[
+        str | None, typer.Argument(help="Checkpoint folder that `reviewpulse train` left; or in the recipe.")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(help="Bundle folder to write; a bundle that is there is replaced.")
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="TOML file; its table [export] is read.")] = None,
     data: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Folder of review sets: the checkpoint and the bundle are compared on their texts."
         ),
     ] = None,
     texts: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            help="File of texts, one a line, or a prepared set, to compare them on instead. Repeatable."
+            help="Instead: prepared sets, tables (CSV, JSON lines, Parquet) or .txt, a text a line; may be "
+            "repeated."
         ),
     ] = None,
+    column: Annotated[str | None, typer.Option(help="Of tables. [text]")] = None,
     storage: Annotated[
-        Literal["float16", "float32", "int8", "float16+int8-words"],
-        typer.Option(help="How the weights are stored; they are widened when loaded."),
-    ] = "float16",
+        Storage | None, typer.Option(help="How weights are stored; loading widens them. [float16]")
+    ] = None,
 ) -> None:
     """Exports a checkpoint as a bundle, after checking that both say the same.
 
     Prints one JSON object on standard output: `path`, `version`, `size_bytes` and `parity`.
     """
-    if (data is None) == (not texts):
+    chosen = options(
+        ExportOptions,
+        recipe,
+        "export",
+        checkpoint=checkpoint,
+        out=out,
+        data=data,
+        texts=texts or None,
+        column=column,
+        storage=storage,
+    )
+    if not chosen.checkpoint or not chosen.out:
+        raise UsageError("Name the checkpoint and the bundle's folder --out, here or in the recipe.")
+    if bool(chosen.data) == bool(chosen.texts):
         raise UsageError("Name the real texts to compare on: --data FOLDER or --texts FILE.")
     _require_training_extra()
-    import msgspec
     from rich.console import Console
-    from transformers.utils import logging
 
     from export.bundle import write_bundle
     from models.checkpoint import load_checkpoint, read_record
-    from models.texts import read_texts
+    from models.unlabelled import read_unlabelled
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    record = read_record(checkpoint)
-    network, tokenizer = load_checkpoint(checkpoint, record.max_length)
-    found = list(read_texts(texts) if texts else _reviews(data))
+    folder = Path(chosen.checkpoint)
+    record = read_record(folder)
+    network, tokenizer = load_checkpoint(folder, record.max_length)
+    if chosen.texts:
+        found = read_unlabelled(chosen.texts, chosen.column, ("train", "validation"))
+    else:
+        found = list(_reviews(Path(chosen.data)))
     if not found:
-        raise UsageError(f"There are no texts in {data or texts}; parity cannot be judged.")
+        where = chosen.data or ", ".join(chosen.texts)
+        raise UsageError(f"There are no texts in {where}; parity cannot be judged.")
     # Spread over all that was read: a file's beginning may be all of one kind.
-    chosen = found[:: -(-len(found) // PARITY_TEXTS)]
-    with Console(stderr=True).status(f"exporting, and comparing on {len(chosen)} texts"):
-        done = write_bundle(network, tokenizer, record, out, parity_texts=chosen, storage=storage)
+    some = found[:: -(-len(found) // PARITY_TEXTS)]
+    with Console(stderr=True).status(f"exporting, and comparing on {len(some)} texts"):
+        done = write_bundle(
+            network, tokenizer, record, Path(chosen.out), parity_texts=some, storage=chosen.storage
+        )
     answer = {
         "path": str(done.path),
         "version": done.manifest.version,
@@ -75,11 +114,10 @@ def export(
     print(msgspec.json.encode(answer).decode())
 
 
-def _reviews(folder: Path | None) -> Iterator[str]:
+def _reviews(folder: Path) -> Iterator[str]:
     """Texts of every evaluation set in turn, so that one set's habits do not decide."""
     from models import evaluation_sets
 
-    assert folder is not None
     there = [name for name, file in evaluation_sets.FILES.items() if (folder / file).is_file()]
     for row in zip(*(evaluation_sets.examples(name, folder) for name in there), strict=False):
         yield from (example.text for example in row)

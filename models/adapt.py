@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoModelForMaskedLM
 
 from models.checkpoint import save_checkpoint
 from models.finetune import pad
-from models.fitting import Count, FitOptions, Fitted, Length, Rate, Task, fit
+from models.fitting import Count, FitOptions, Fitted, Length, Rate, Seed, Task, fit
 from models.provenance import Provenance, write
 from models.runs import claim, fingerprint, is_main_process
 from models.start import as_bert, check_length, open_base
@@ -62,7 +63,7 @@ class AdaptOptions(FitOptions, frozen=True, kw_only=True):
     """Share of the tokens that are hidden."""
     held_out: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.05
     """Share of the texts that choose the evaluation."""
-    seed: int = 7
+    seed: Seed = 7
 
 
 def adapt(
@@ -112,7 +113,7 @@ def masked_language_model(base: Base, *, seed: int) -> Any:
         return AutoModelForMaskedLM.from_pretrained(
             base.where, config=as_bert(base.config), dtype=torch.float32
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UsageError(f"{base.name} cannot be made a masked-language model: {error}") from None
 
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
-    from tokenizers import Tokenizer
 
 
 class Source(NamedTuple):
@@ -128,22 +127,6 @@ def base_folder(name: str) -> Path:
     if not unpacked.is_dir():
         _unpack(_found(base, base.weights), _found(base, base.tokenizer), unpacked)
     return unpacked
-
-
-def load_base(name: str) -> tuple[Any, Tokenizer]:
-    """A base's encoder (transformers' ``BertModel`` without its pooler) and its tokenizer.
-
-    Raises:
-        UsageError: as ``base_folder``.
-    """
-    from tokenizers import Tokenizer
-    from transformers import BertModel
-
-    folder = base_folder(name)
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return BertModel.from_pretrained(folder, add_pooling_layer=False).eval(), tokenizer
 
 
 def _found(base: Base, source: Source) -> Path:

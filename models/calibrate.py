@@ -23,7 +23,7 @@ import numpy as np
 from models.classifier import softmax
 from models.examples import Split, classes, kinds, noises, targets
 from models.metrics import Figure, Rows, figures
-from models.temperature import fit_temperature
+from models.temperature import LEAST, MOST, fit_temperature
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +63,21 @@ def temperature_of(logits: NDArray[np.float32], examples: Sequence[Example], tru
     """The temperature of held-out examples' logits; languages and lengths weigh alike."""
     said = classes(examples) if truth == "labels" else targets(examples)
     return fit_temperature(logits, said, _alike(examples), noises(examples))
+
+
+def warning(temperature: float) -> str:
+    """What is wrong with a temperature that was fitted; nothing, mostly.
+
+    >>> warning(1.7), warning(MOST)[:31]
+    ('', 'The temperature 20 is the bound')
+    """
+    if LEAST * 1.001 < temperature < MOST / 1.001:
+        return ""
+    why = "always right" if temperature < 1 else "no better than chance"
+    return (
+        f"The temperature {temperature:g} is the bound of the search, no optimum: on the held-out samples "
+        f"the model is {why}, or they are too few. Do not trust its probabilities."
+    )
 
 
 def probability(logits: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -145,8 +160,13 @@ def calibrate(classifier: Classifier, examples: Sequence[Example], options: Cali
         options: which.
 
     Raises:
-        UsageError: there are no samples of one of the labels, or a threshold of three labels is asked for.
+        UsageError: there are no samples, or none of one of the labels, or a threshold of three labels is
+            asked for.
     """
+    if not examples:
+        raise UsageError(
+            f"The split {options.split} has no samples; take another with --split, or prepare the set again."
+        )
     truth = classes(examples)
     missing = [label for column, label in enumerate(classifier.labels) if column not in truth]
     if missing:

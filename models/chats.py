@@ -19,6 +19,7 @@ Rules:
 from __future__ import annotations
 
 import gzip
+import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -95,7 +96,7 @@ def read_chats(file: Path) -> list[Turn]:
                 before.append((role, text))
     except FileNotFoundError:
         raise UsageError(f"There is no file {file}; name one of chats with ratings.") from None
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read: {error}.") from None
     if not turns:
         raise UsageError(f"{file} has no user turn with ratings.")

@@ -13,12 +13,12 @@ Rules:
 
 from __future__ import annotations
 
-import shutil
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from tokenizers import Tokenizer
 
+from models.writing import fresh_file, fresh_folder, write_whole
 from stream.bundle import LABEL_SETS, Metric, TrainingSource
 from stream.errors import UsageError
 
@@ -71,14 +71,11 @@ def save_checkpoint(
     network: ReviewClassifier, tokenizer: Tokenizer, folder: Path, record: TrainingRecord | None = None
 ) -> None:
     """Writes a checkpoint at ``folder``; an older one is replaced."""
-    fresh = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    network.save_pretrained(fresh)
-    tokenizer.save(str(fresh / TOKENIZER))
-    if record:
-        write_record(record, fresh / RECORD)
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    with fresh_folder(folder) as fresh:
+        network.save_pretrained(fresh)
+        tokenizer.save(str(fresh / TOKENIZER))
+        if record:
+            write_record(record, fresh / RECORD)
 
 
 def load_checkpoint(folder: Path, max_length: int) -> tuple[Any, Tokenizer]:
@@ -103,10 +100,14 @@ def load_network(folder: Path) -> Any:
         UsageError: the folder holds none that can be read.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForSequenceClassification
+    from transformers.utils import logging
 
     from models.network import ReviewClassifier
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     ours = ReviewClassifier.__name__ in _stated(folder).get("architectures", [])
     kind = ReviewClassifier if ours else AutoModelForSequenceClassification
     try:
@@ -117,7 +118,7 @@ def load_network(folder: Path) -> Any:
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         raise UsageError(f"{folder} holds no network that can be read: {error}") from None
     if loaded["missing_keys"]:
         missing = ", ".join(sorted(loaded["missing_keys"]))
@@ -190,9 +191,7 @@ def read_record(folder: Path) -> TrainingRecord:
 
 def write_record(record: TrainingRecord, file: Path) -> None:
     """Writes a record; one that is there is replaced in one step."""
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
-    fresh.replace(file)
+    write_whole(file, msgspec.json.format(msgspec.json.encode(record)) + b"\n")
 
 
 def move_last_bias(folder: Path, by: Sequence[float]) -> None:
@@ -220,6 +219,5 @@ def move_last_bias(folder: Path, by: Sequence[float]) -> None:
         raise UsageError(f"{folder} has no bias of its labels that a threshold could move.")
     for label, column in enumerate(columns):
         tensors[heads[0]][column] += by[label]
-    fresh = folder / f"{WEIGHTS}.new"
-    save_file(tensors, fresh, metadata={"format": "pt"})
-    fresh.replace(folder / WEIGHTS)
+    with fresh_file(folder / WEIGHTS) as fresh:
+        save_file(tensors, fresh, metadata={"format": "pt"})

@@ -19,7 +19,6 @@ Rules:
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import random
 import re
@@ -173,16 +172,6 @@ def samples(
                 text = " ".join(each.text for each in review[start:stop])
                 made.append(Sample(text, _target(sentiment), review[0].source, group))
     return made
-
-
-def split(made: Iterable[Sample], *, held_out: float = 0.15) -> tuple[list[Sample], list[Sample]]:
-    """Training and held-out samples, by a hash of their group: stable whatever else is read."""
-    kept: list[Sample] = []
-    held: list[Sample] = []
-    for sample in made:
-        share = int.from_bytes(hashlib.sha256(sample.group.encode()).digest()[:4]) / 2**32
-        (held if share < held_out else kept).append(sample)
-    return kept, held
 
 
 def _target(sentiment: float) -> float:

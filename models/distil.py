@@ -9,7 +9,8 @@ Rules:
   one, else the teacher's likeliest.
 - The teacher is calibrated first: its logits are divided by its own temperature.
 - It reads each text once; a run that goes on finds its logits in the run folder.
-- An unlabelled text that the prepared set holds out, for validation or for tests, is left out.
+- An unlabelled text that the prepared set has, in any split, is left out, whatever its case, space and
+  punctuation: what is held out must not be learned.
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from transformers import AutoModelForSequenceClassification
 
 from models.checkpoint import RECORD, read_record
 from models.classifier import open_classifier
+from models.duplicates import fingerprint as fingerprint_of_text
 from models.examples import Example
 from models.finetune import ClassifierOptions, Collate, Trained, check_examples, rows, run_seeds
 from models.fitting import Count, Rate, Task
 from models.losses import judge, label_weights, rows_of_step, soft_loss
 from models.runs import claim, fingerprint, is_main_process
 from models.start import check_labels, check_length, classifier_of, open_base
+from models.writing import fresh_file
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -135,9 +138,9 @@ def distil(
 
 
 def unlabelled(texts: Sequence[str], prepared: PreparedSet) -> list[str]:
-    """Different texts, in order, that are in no split of the prepared set."""
-    known = {each.text for examples in prepared.splits.values() for each in examples}
-    return [text for text in dict.fromkeys(texts) if text.strip() and text not in known]
+    """Different texts, in order, that are in no split of the prepared set, however they are typed there."""
+    known = {fingerprint_of_text(each.text) for examples in prepared.splits.values() for each in examples}
+    return [text for text in dict.fromkeys(texts) if text.strip() and fingerprint_of_text(text) not in known]
 
 
 def distillation_loss(
@@ -182,9 +185,8 @@ def teacher_logits(
         for number, start in enumerate(starts):
             file = folder / f"{number:05}.safetensors"
             if not file.is_file():
-                fresh = file.with_suffix(".new")
-                save_file({"logits": teacher.logits(texts[start : start + CHUNK])}, fresh)
-                fresh.replace(file)
+                with fresh_file(file) as fresh:
+                    save_file({"logits": teacher.logits(texts[start : start + CHUNK])}, fresh)
             watcher.step(min(start + CHUNK, len(texts)), len(texts), None)
     PartialState().wait_for_everyone()
     parts = [load_file(folder / f"{number:05}.safetensors")["logits"] for number, _ in enumerate(starts)]

@@ -13,12 +13,13 @@ Rules:
 from __future__ import annotations
 
 import gzip
-import shutil
+import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 
+from models.writing import fresh_folder
 from stream.bundle import LABEL_SETS
 from stream.core.events import Label  # msgspec reads the annotation
 from stream.errors import UsageError
@@ -95,15 +96,11 @@ def write_prepared(prepared: PreparedSet, folder: Path) -> None:
     """
     if folder.exists() and not (folder / DESCRIPTION).is_file():
         raise UsageError(f"{folder} exists and is not a prepared set; name another folder with --out.")
-    fresh = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for split in SPLITS:
-        _write_lines(fresh / f"{split}.jsonl.gz", prepared.splits.get(split, []))
-    stated = {"labels": prepared.labels, **prepared.description}
-    (fresh / DESCRIPTION).write_bytes(msgspec.json.format(msgspec.json.encode(stated)) + b"\n")
-    shutil.rmtree(folder, ignore_errors=True)
-    fresh.rename(folder)
+    with fresh_folder(folder) as fresh:
+        for split in SPLITS:
+            _write_lines(fresh / f"{split}.jsonl.gz", prepared.splits.get(split, []))
+        stated = {"labels": prepared.labels, **prepared.description}
+        (fresh / DESCRIPTION).write_bytes(msgspec.json.format(msgspec.json.encode(stated)) + b"\n")
 
 
 def read_prepared(folder: Path, splits: Iterable[Split] = SPLITS) -> PreparedSet:
@@ -168,5 +165,5 @@ def _read_lines(file: Path, labels: Sequence[Label]) -> Iterator[Example]:
                 yield example
     except FileNotFoundError:
         raise UsageError(f"The prepared set lacks {file}; prepare it again.") from None
-    except (msgspec.MsgspecError, OSError, EOFError) as error:
+    except (msgspec.MsgspecError, OSError, EOFError, zlib.error) as error:
         raise UsageError(f"{file} cannot be read: {error}; prepare the set again.") from None

@@ -37,6 +37,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 from transformers.trainer_utils import get_last_checkpoint
 
+from models.writing import disk_errors, fresh_folder, write_whole
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Rate = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, lt=1)]
 Length = Annotated[int, msgspec.Meta(ge=8)]
+
+
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+"""What NumPy and PyTorch both take."""
 
 
 class FitOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -221,13 +226,6 @@ def length_grouped(lengths: Sequence[int], batch_size: int, seed: int | str) -> 
     return sorted(batches, key=len, reverse=True)
 
 
-def write_whole(file: Path, content: bytes) -> None:
-    """Writes a file that is whole or absent."""
-    fresh = file.with_name(f"{file.name}.new")
-    fresh.write_bytes(content)
-    fresh.replace(file)
-
-
 # --- the pieces of the loop -------------------------------------------------------------------------------
 
 
@@ -275,7 +273,8 @@ class _Trainer(Trainer):
         self.accelerator.wait_for_everyone()
         self._writing = True
         try:
-            super()._save_checkpoint(model, trial)
+            with disk_errors(self._folder):
+                super()._save_checkpoint(model, trial)
         finally:
             self._writing = False
         self.accelerator.wait_for_everyone()
@@ -293,11 +292,8 @@ class _Trainer(Trainer):
     def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
         best: bool = super()._determine_best_metric(metrics, trial)
         if best and self.args.should_save:
-            fresh = self._folder / "best.new"
-            shutil.rmtree(fresh, ignore_errors=True)
-            self.accelerator.unwrap_model(self.model).save_pretrained(fresh)
-            shutil.rmtree(self._folder / "best", ignore_errors=True)
-            fresh.rename(self._folder / "best")
+            with fresh_folder(self._folder / "best") as fresh:
+                self.accelerator.unwrap_model(self.model).save_pretrained(fresh)
         if stale_evaluations(self.state) >= self._options.patience:
             self.control.should_training_stop = True
         figures = _own_figures(metrics)

@@ -101,6 +101,11 @@ def prepare(options: PrepareOptions) -> PreparedSet:
         raise UsageError("Name what to prepare: files, or --corpora, or --evaluation; one of the three.")
     if options.validation + options.test >= 1:
         raise UsageError("The validation and test shares leave nothing to train on.")
+    if options.most_negative_stars >= options.least_positive_stars:
+        raise UsageError(
+            f"--most-negative-stars {options.most_negative_stars:g} must be below --least-positive-stars, "
+            f"{options.least_positive_stars:g}: a rating cannot be both."
+        )
     if options.files:
         return _of_files(options)
     if not Path(options.data).is_dir() or not options.data:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
-from models.fitting import write_whole
+from models.writing import write_whole
 from stream.bundle import sha256
 from stream.errors import UsageError
 
@@ -67,9 +67,9 @@ def claim(out: Path, options: FitOptions, data: str, *bases: str, restart: bool)
         if restart and file.is_file() and is_main_process():
             shutil.rmtree(out)
         if file.is_file():
-            _compare(out, msgspec.json.decode(file.read_bytes(), type=dict[str, Any]), stated)
+            _compare(out, _known(file), stated)
             return
-        if out.is_dir() and any(out.iterdir()):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} exists and is not a run; name another folder with --out.")
         out.mkdir(parents=True, exist_ok=True)
         write_whole(file, msgspec.json.format(msgspec.json.encode(stated)) + b"\n")
@@ -113,6 +113,15 @@ def _content(base: str) -> str:
         if (Path(base) / name).is_file():
             return sha256(Path(base) / name)
     return base
+
+
+def _known(file: Path) -> dict[str, Any]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"{file} cannot be read: {error}; start the run anew with --restart, or name another --out."
+        ) from None
 
 
 def _compare(out: Path, known: dict[str, Any], stated: dict[str, Any]) -> None:

@@ -85,6 +85,11 @@ def read_table(file: Path, wanted: Mapping[str, str], dialect: Dialect | None = 
                 f"{file} is not {dialect.encoding}: byte 0x{error.object[error.start]:02x} ({error.reason}); "
                 "say what it is with --encoding (gb18030, cp1252, utf-16), or save it as UTF-8."
             ) from None
+        except UnicodeError as error:
+            raise UsageError(
+                f"{file} is not {dialect.encoding}: {error}; name the order of its bytes, utf-16-le or "
+                "utf-16-be, with --encoding."
+            ) from None
         except LookupError:
             raise UsageError(f"There is no encoding {dialect.encoding!r}; wanted utf-8, gb18030.") from None
 

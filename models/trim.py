@@ -32,13 +32,13 @@ from tokenizers import Tokenizer
 
 from models.checkpoint import CONFIG, RECORD, TOKENIZER, WEIGHTS
 from models.provenance import Provenance, of_folder, write
+from models.writing import fresh_folder
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from models.network import ReviewClassifier
 
 SPACE = "▁"
 """Stands for the space before a word in Unigram entries."""
@@ -53,7 +53,9 @@ class TrimOptions(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: str = ""
     """Folder of a checkpoint, or name of a base of ``models.bases``."""
     texts: tuple[str, ...] = ()
-    """Files of texts, one a line, also gzipped; prepared sets, of which the test split is left alone."""
+    """Prepared sets, of which the test split is left alone, tables or a text a line."""
+    column: str = "text"
+    """Of tables."""
     out: str = ""
     entries: int = 0
     """How many to keep; 0 for those that are needed."""
@@ -91,7 +93,7 @@ def trim_checkpoint(
 
     Args:
         source: folder with config.json, model.safetensors and tokenizer.json.
-        texts: the corpus.
+        texts: the corpus, as serving would score it.
         out: folder to write; a checkpoint that is there is replaced.
         entries: how many to keep; exceeded where the corpus and its characters need more.
         words: as ``kept_ids`` takes it.
@@ -102,17 +104,14 @@ def trim_checkpoint(
     """
     if not texts:
         raise UsageError("There are no texts to trim for; name files of texts with --texts.")
-    if out.exists() and not (out / CONFIG).is_file():
+    if out.exists() and not ((out / CONFIG).is_file() and (out / WEIGHTS).is_file()):
         raise UsageError(f"{out} exists and is not a checkpoint; name another folder with --out.")
     tokenizer = read_tokenizer(source / TOKENIZER)
     encoded = [each.ids for each in tokenizer.encode_batch_fast(list(texts))]
     keep = kept_ids(tokenizer, texts, entries, words=words)
     trimmed = trim_tokenizer(tokenizer, keep)
     _check_lossless(encoded, trimmed, keep, texts)
-    fresh = out.with_name(f".{out.name}.new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
+    with fresh_folder(out) as fresh:
         _trim_weights(source, fresh, keep)
         (fresh / TOKENIZER).write_text(compact(trimmed), encoding="utf-8")
         if (source / RECORD).is_file():
@@ -124,10 +123,6 @@ def trim_checkpoint(
         weights, spelled = (
             ((source / name).stat().st_size, (fresh / name).stat().st_size) for name in (WEIGHTS, TOKENIZER)
         )
-        shutil.rmtree(out, ignore_errors=True)
-        fresh.rename(out)
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
     return Trimmed(
         path=str(out),
         texts=len(texts),
@@ -196,18 +191,6 @@ def trim_tokenizer(tokenizer: Tokenizer, keep: list[int]) -> Tokenizer:
             ends[end][1] = number[ends[end][1]]
     stated["padding"] = stated["truncation"] = None
     return Tokenizer.from_str(json.dumps(stated))
-
-
-def trim_embedding(network: ReviewClassifier, keep: list[int]) -> None:
-    """Keeps the rows ``keep`` of the word embedding, in that order; in place."""
-    import torch
-
-    old = network.bert.embeddings.word_embeddings
-    new = torch.nn.Embedding(len(keep), old.embedding_dim, padding_idx=keep.index(old.padding_idx))
-    new.weight.data.copy_(old.weight.data[keep])
-    network.bert.embeddings.word_embeddings = new
-    network.config.vocab_size = len(keep)
-    network.config.pad_token_id = new.padding_idx
 
 
 # --- which entries ----------------------------------------------------------------------------------------
@@ -350,13 +333,14 @@ def _check_lossless(
 
 def _trim_weights(source: Path, out: Path, keep: list[int]) -> None:
     """Writes weights and configuration; what has a row for each entry has one for each kept entry."""
+    from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file
 
     try:
         config: dict[str, Any] = json.loads((source / CONFIG).read_bytes())
         tensors = load_file(source / WEIGHTS)
         entries = int(config["vocab_size"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise UsageError(f"{source} is not a checkpoint that can be trimmed: {error}.") from None
     if keep[-1] >= entries:
         raise UsageError(f"{source} has a tokenizer of more entries than its network's {entries:,}.")

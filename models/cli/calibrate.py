@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -64,7 +65,7 @@ def calibrate(
     require_training_extra()
     import msgspec
 
-    from models.calibrate import CalibrateOptions
+    from models.calibrate import CalibrateOptions, warning
     from models.calibrate import calibrate as fit
     from models.checkpoint import RECORD, move_last_bias, read_record, write_record
     from models.classifier import open_classifier
@@ -103,6 +104,8 @@ def calibrate(
         metrics=_metrics(record, found, chosen.split) if found.shift else record.metrics,
     )
     write_record(calibrated, folder / RECORD)
+    if said := warning(found.temperature):
+        print(said, file=sys.stderr)
     if as_json:
         slices = {
             name: {**each._asdict(), "figures": {key: one._asdict() for key, one in each.figures.items()}}

@@ -29,7 +29,7 @@ class CompareOptions(msgspec.Struct, frozen=True, kw_only=True):
     prepared: str = ""
     split: Split = "test"
     draws: Annotated[int, msgspec.Meta(ge=100)] = 1000
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def compare(
@@ -69,6 +69,8 @@ def compare(
         check_no_leak(prepared_set.splits)
         status("Opening the models")
         a_model, b_model = _open(chosen.a, prepared_set), _open(chosen.b, prepared_set)
+        if a_model.name == b_model.name:  # as two runs of one recipe
+            a_model.name, b_model.name = chosen.a, chosen.b
         status(f"Scoring {len(prepared_set[chosen.split]):,} texts twice")
         found = measure(
             a_model,

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from models.cli.extra import require_training_extra
-from models.cli.train import print_once, require, whole_numbers
+from models.cli.train import print_trained, require, whole_numbers
 
 
 def distil(
@@ -75,8 +75,6 @@ def distil(
     reviewpulse distil prepared --teacher run/checkpoint --layers 6 --texts unlabelled.csv --out small
     """
     require_training_extra("torch", "transformers", "accelerate")
-    import msgspec
-
     from models.cli.progress import shown
     from models.distil import DistilOptions
     from models.distil import distil as run
@@ -123,10 +121,4 @@ def distil(
             watcher,
             restart=restart,
         )
-    answer = {
-        "checkpoint": str(Path(chosen.out) / "checkpoint"),
-        "record": done.record,
-        "figures": done.summary,
-        "runs": done.runs,
-    }
-    print_once(msgspec.json.format(msgspec.json.encode(answer)).decode())
+    print_trained(done, Path(chosen.out))

@@ -33,7 +33,7 @@ class EvaluateOptions(msgspec.Struct, frozen=True, kw_only=True):
     baseline: bool = True
     record: str = ""
     draws: Annotated[int, msgspec.Meta(ge=100)] = 1000
-    seed: int = 0
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
 def evaluate(
@@ -106,6 +106,8 @@ def evaluate(
         raise UsageError("--record keeps the figures of a prepared set with a checkpoint that train left.")
     if chosen.html and not chosen.prepared:
         raise UsageError("--html is the report of a prepared set; name one, or leave it out.")
+    if chosen.html:
+        _check_place(Path(chosen.html))
     require_training_extra("sklearn", *(("matplotlib", "jinja2") if chosen.html else ()))
     from models.checkpoint import keep_figures
     from models.classifier import open_classifier
@@ -130,6 +132,14 @@ def evaluate(
         _print(evaluation)
     if on_chats:
         _print_chats(on_chats)
+
+
+def _check_place(report: Path) -> None:
+    """Says before the scoring what would else be said after it."""
+    if report.is_dir():
+        raise UsageError(f"--html {report} is a folder; name a file, such as {report / 'report.html'}.")
+    if not report.parent.is_dir():
+        raise UsageError(f"--html {report}: there is no folder {report.parent}; make it, or name another.")
 
 
 def _on_prepared(

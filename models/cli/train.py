@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import typer
 
 from models.cli.extra import require_training_extra
 from stream.errors import UsageError
+
+if TYPE_CHECKING:
+    from models.finetune import Trained
 
 
 def train(
@@ -92,8 +96,6 @@ def train(
     reviewpulse train prepared --base bert-base-uncased --out run
     """
     require_training_extra("torch", "transformers", "accelerate")
-    import msgspec
-
     from models.cli.progress import shown
     from models.examples import read_prepared
     from models.finetune import TrainOptions
@@ -136,13 +138,24 @@ def train(
     with shown() as watcher:
         watcher.stage("read")
         done = run(read_prepared(Path(chosen.prepared)), chosen, Path(chosen.out), watcher, restart=restart)
+    print_trained(done, Path(chosen.out))
+
+
+def print_trained(done: Trained, out: Path) -> None:
+    """Prints what a training gave, and on standard error what is wrong with it."""
+    import msgspec
+
+    from models.calibrate import warning
+
     answer = {
-        "checkpoint": str(Path(chosen.out) / "checkpoint"),
+        "checkpoint": str(out / "checkpoint"),
         "record": done.record,
         "figures": done.summary,
         "runs": done.runs,
     }
     print_once(msgspec.json.format(msgspec.json.encode(answer)).decode())
+    if said := warning(done.record.temperature):
+        print_once(said, sys.stderr)
 
 
 def whole_numbers(given: str | None) -> list[int] | None:
@@ -176,9 +189,9 @@ def require(options: object, **wanted: str) -> None:
             raise UsageError(f"Name {said}, on the command line or as {field!r} in the recipe.")
 
 
-def print_once(text: str) -> None:
+def print_once(text: str, file: TextIO | None = None) -> None:
     """Prints from the first process alone, where accelerate launched several."""
     from accelerate import PartialState
 
     if PartialState().is_main_process:
-        print(text)
+        print(text, file=file)

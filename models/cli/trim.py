@@ -21,9 +21,10 @@ def trim(
     texts: Annotated[
         list[str] | None,
         typer.Option(
-            help="File of texts, one a line (also .gz), or a prepared set. May be given repeatedly."
+            help="Prepared sets, tables (CSV, JSON lines, Parquet) or .txt, a text a line; may be repeated."
         ),
     ] = None,
+    column: Annotated[str | None, typer.Option(help="Of tables. [text]")] = None,
     out: Annotated[str | None, typer.Option(help="Folder to write.")] = None,
     recipe: Annotated[
         Path | None, typer.Option(help="TOML file with a table [trim]; what is given here wins over it.")
@@ -56,11 +57,19 @@ def trim(
     from models.checkpoint import TOKENIZER
     from models.provenance import of_base
     from models.recipe import options
-    from models.texts import read_texts
     from models.trim import TrimOptions, read_tokenizer, trim_checkpoint
+    from models.unlabelled import read_unlabelled
 
     chosen = options(
-        TrimOptions, recipe, "trim", checkpoint=checkpoint, texts=texts, out=out, entries=entries, words=words
+        TrimOptions,
+        recipe,
+        "trim",
+        checkpoint=checkpoint,
+        texts=texts,
+        column=column,
+        out=out,
+        entries=entries,
+        words=words,
     )
     if not chosen.checkpoint or not chosen.texts or not chosen.out:
         raise UsageError("Name the checkpoint, its --texts and the folder --out, here or in the recipe.")
@@ -76,7 +85,7 @@ def trim(
         tokenizer = read_tokenizer(where / TOKENIZER if where.is_dir() else where)
     done = trim_checkpoint(
         folder(chosen.checkpoint),
-        list(read_texts(map(Path, chosen.texts))),
+        read_unlabelled(chosen.texts, chosen.column, ("train", "validation")),
         Path(chosen.out),
         entries=chosen.entries,
         words=tokenizer,

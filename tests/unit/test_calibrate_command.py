@@ -93,3 +93,8 @@ def test_a_set_of_other_labels_is_refused(checkpoint: Path, tmp_path: Path) -> N
     _, said = run(checkpoint, prepared(tmp_path / "p", ("negative", "neutral", "positive")))
     assert "tells negative, positive apart" in said
     assert read_record(checkpoint) == RECORD
+
+
+def test_a_set_without_samples_to_calibrate_on_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    _, said = run(checkpoint, prepared(tmp_path / "p"), "--split", "train")
+    assert "The split train has no samples" in said

@@ -101,6 +101,13 @@ def test_a_file_that_holds_no_such_chats_is_named(tmp_path: Path, content: str, 
         read_chats(tmp_path / "chats.txt")
 
 
+def test_a_file_with_broken_bytes_is_named(file: Path) -> None:
+    whole = file.read_bytes()
+    file.write_bytes(whole[:30] + bytes(20) + whole[50:])
+    with pytest.raises(UsageError, match=r"chats.txt.gz cannot be read"):
+        read_chats(file)
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"There is no file .*chats.txt.gz"):
         read_chats(tmp_path / "chats.txt.gz")

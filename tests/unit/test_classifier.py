@@ -132,3 +132,10 @@ def test_a_configuration_that_is_no_json_is_named(tmp_path: Path) -> None:
     (checkpoint(tmp_path / "c") / "config.json").write_text(json.dumps([1]))
     with pytest.raises(UsageError, match=r"config.json cannot be read"):
         open_classifier(tmp_path / "c")
+
+
+def test_weights_that_are_cut_off_are_named(tmp_path: Path) -> None:
+    weights = checkpoint(tmp_path / "c") / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-500])
+    with pytest.raises(UsageError, match=r"/c holds no network that can be read"):
+        open_classifier(tmp_path / "c")

@@ -101,21 +101,6 @@ def test_targets_are_soft_and_never_certain(folder: Path) -> None:
     assert corpora._target(-0.3) == pytest.approx(1 - corpora._target(0.3))
 
 
-def test_no_review_is_on_both_sides_of_the_split() -> None:
-    made = [corpora.Sample(f"{group} {n}", 0.9, "s", f"g{group}") for group in range(400) for n in range(3)]
-    training, held_out = corpora.split(made)
-    assert not {each.group for each in training} & {each.group for each in held_out}
-    assert len(training) + len(held_out) == len(made)
-    assert 0.1 < len(held_out) / len(made) < 0.2
-
-
-def test_the_split_of_a_review_does_not_depend_on_what_else_is_read() -> None:
-    made = [corpora.Sample(f"{group}", 0.9, "s", f"g{group}") for group in range(100)]
-    _, held_out = corpora.split(made)
-    _, held_out_of_half = corpora.split(made[:50])
-    assert held_out_of_half == [sample for sample in held_out if int(sample.text) < 50]
-
-
 def test_the_same_seed_draws_the_same_runs(folder: Path) -> None:
     sentences = corpora.read_sentences(folder)
     assert corpora.samples(sentences, seed=1) == corpora.samples(sentences, seed=1)

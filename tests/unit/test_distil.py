@@ -108,6 +108,7 @@ def test_held_out_and_repeated_texts_are_not_learned_from() -> None:
     data = prepared()
     held = data["validation"][0].text
     assert unlabelled(["new", held, "new", " ", data["train"][0].text], data) == ["new"]
+    assert unlabelled(["New", f"{held.upper()} !", held.replace(" ", ",  ")], data) == ["New"]
 
 
 def test_the_teacher_reads_each_text_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,10 +90,33 @@ def test_the_card_says_what_the_network_and_the_record_say(tmp_path: Path) -> No
 
 def test_the_command_exports_with_the_storage_asked_for(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path / "c")
-    (tmp_path / "texts").write_text("\n".join(TEXTS))
-    given = ["export", str(folder), "--out", str(tmp_path / "b"), "--texts", str(tmp_path / "texts")]
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    given = ["export", str(folder), "--out", str(tmp_path / "b"), "--texts", str(tmp_path / "texts.txt")]
     said = CliRunner().invoke(command_line(), [*given, "--storage", "int8"])
     assert said.exit_code == 0, said.output
     found = json.loads(said.stdout)
     assert found["size_bytes"] == sum(file.stat().st_size for file in (tmp_path / "b").iterdir())
     assert bundle.verify(tmp_path / "b").precision == "stored int8, computed float32"
+
+
+def test_the_command_reads_a_recipe(tmp_path: Path) -> None:
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS))
+    (tmp_path / "recipe.toml").write_text(
+        f"""
+        [export]
+        checkpoint = "{checkpoint(tmp_path / "c")}"
+        out = "{tmp_path / "b"}"
+        texts = ["{tmp_path / "texts.txt"}"]
+        storage = "float32"
+        """
+    )
+    said = CliRunner().invoke(command_line(), ["export", "--recipe", str(tmp_path / "recipe.toml")])
+    assert said.exit_code == 0, said.output
+    assert bundle.verify(tmp_path / "b").precision == "stored float32, computed float32"
+
+
+def test_what_the_command_was_not_told_is_named() -> None:
+    said = CliRunner().invoke(command_line(), ["export", "c"])
+    assert "Name the checkpoint and the bundle's folder --out" in str(said.exception)
+    said = CliRunner().invoke(command_line(), ["export", "c", "--out", "b"])
+    assert "--data FOLDER or --texts FILE" in str(said.exception)

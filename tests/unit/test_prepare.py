@@ -216,6 +216,12 @@ def test_stars_given_as_labels_are_noticed(tmp_path: Path) -> None:
         prepared_of(tmp_path, rows)
 
 
+def test_a_rating_cannot_be_negative_and_positive(tmp_path: Path) -> None:
+    rows = [row | {"rating": 5} for row in reviews(n=10)]
+    with pytest.raises(UsageError, match="--most-negative-stars 5 must be below --least-positive-stars, 1"):
+        prepared_of(tmp_path, rows, stars="rating", most_negative_stars=5, least_positive_stars=1)
+
+
 def test_stars_become_two_classes_or_three(tmp_path: Path) -> None:
     rows = [row | {"rating": f"{1 + at % 5}.0 out of 5 stars"} for at, row in enumerate(reviews(n=400))]
     two = prepared_of(tmp_path, rows, stars="rating")

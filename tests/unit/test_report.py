@@ -207,6 +207,12 @@ def test_the_same_evaluation_gives_the_same_page(page: str) -> None:
     assert html(measured()) == page
 
 
+def test_sentences_of_the_page_are_apart(page: str) -> None:
+    words = Page(page).words
+    assert "20 positive. Small figures" in words
+    assert "true negative · row 40" in words
+
+
 def test_the_page_shows_the_baseline_beside_the_model() -> None:
     whole = prepared()
     model, beside = (
@@ -329,3 +335,39 @@ def test_compare_takes_the_baseline_for_one_of_the_two(folder: Path) -> None:
     assert found["pair"]["only_a"] == 0
     assert found["differences"]["accuracy"]["value"] > 0
     assert found["verdict"].startswith("TF-IDF + logistic regression is better than model on these 60 texts")
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [("nowhere/r.html", r"there is no folder .*nowhere"), (".", r"is a folder; name a file")],
+)
+def test_a_report_that_cannot_be_written_is_refused_before_the_scoring(
+    folder: Path, report: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifier, "open_classifier", lambda path: pytest.fail("it was opened"))
+    with pytest.raises(UsageError, match=said):
+        run("evaluate", "model", str(folder / "set"), "--html", str(folder / report))
+
+
+def test_models_of_one_name_are_told_apart_by_their_folders(folder: Path) -> None:
+    recipe = folder / "recipe.toml"
+    recipe.write_text(f'[compare]\na = "one/m"\nb = "two/m"\nprepared = "{folder / "set"}"\ndraws = 100\n')
+    code, out = run("compare", "--recipe", str(recipe), "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["a"], found["b"]) == ("one/m", "two/m")
+    assert found["verdict"].startswith("one/m and two/m cannot be told apart")
+
+
+@pytest.mark.parametrize("command", ["evaluate", "compare"])
+def test_a_negative_seed_is_refused(command: str) -> None:
+    with pytest.raises(UsageError, match="seed"):
+        run(command, "a", "b", *(["c"] if command == "compare" else []), "--seed", "-1")
+
+
+def test_a_set_with_broken_bytes_is_named(folder: Path) -> None:
+    file = folder / "set" / "test.jsonl.gz"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:60] + bytes(40) + whole[100:])
+    with pytest.raises(UsageError, match=r"test.jsonl.gz cannot be read: .*; prepare the set again"):
+        run("evaluate", "model", str(folder / "set"))

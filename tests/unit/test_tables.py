@@ -109,6 +109,13 @@ def test_what_is_wrong_with_a_file_is_said(
         read_table(file, WANTED)
 
 
+def test_utf_16_without_its_mark_is_refused_with_what_to_say_instead(tmp_path: Path) -> None:
+    file = write(tmp_path / "r.csv", CSV.encode("utf-16-le"))
+    with pytest.raises(UsageError, match=r"is not utf-16: .*BOM; name the order of its bytes, utf-16-le"):
+        read_table(file, WANTED, Dialect("utf-16"))
+    assert len(read_table(file, WANTED, Dialect("utf-16-le"))) == 3
+
+
 def test_a_file_or_encoding_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"Cannot read .*nowhere.csv: No such file"):
         read_table(tmp_path / "nowhere.csv", WANTED)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import gzip
 import json
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from models.checkpoint import save_checkpoint  # noqa: E402
 from models.classifier import open_classifier  # noqa: E402
-from models.examples import Example, PreparedSet, write_prepared  # noqa: E402
 from models.provenance import of_folder  # noqa: E402
-from models.texts import read_texts  # noqa: E402
 from models.trim import kept_ids, trim_checkpoint, trim_tokenizer  # noqa: E402
 from stream.cli.main import command_line  # noqa: E402
 from stream.errors import UsageError  # noqa: E402
@@ -130,39 +127,51 @@ def test_an_encoder_without_a_head_is_trimmed_as_well(tmp_path: Path) -> None:
     assert of_folder(tmp_path / "small").name == f"base, its vocabulary trimmed to {len(keep):,} entries"
 
 
-def test_texts_are_read_from_files_and_prepared_sets(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("one\n\n two \n")
-    (tmp_path / "b.txt.gz").write_bytes(gzip.compress("三\n".encode()))
-    sets = {
-        split: [Example(text=f"of {split}", target=(0.0, 1.0))] for split in ("train", "validation", "test")
-    }
-    write_prepared(PreparedSet(labels=("negative", "positive"), splits=sets), tmp_path / "set")
-    files = [tmp_path / each for each in ("a.txt", "b.txt.gz", "set")]
-    assert list(read_texts(files)) == ["one", "two", "三", "of train", "of validation"]
-
-
-@pytest.mark.parametrize(("name", "content"), [("a.txt", b"\xff"), ("a.gz", b"no"), ("nowhere", None)])
-def test_a_file_that_is_no_text_is_named(tmp_path: Path, name: str, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / name).write_bytes(content)
-    with pytest.raises(UsageError, match=rf"{name} cannot be read: .* one a line"):
-        list(read_texts([tmp_path / name]))
-
-
 def test_a_folder_that_is_no_checkpoint_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")  # many programs have one
     with pytest.raises(UsageError, match=r"exists and is not a checkpoint"):
         trim_checkpoint(tmp_path, CORPUS, tmp_path)
+
+
+def test_weights_that_are_cut_off_are_named(tmp_path: Path) -> None:
+    full = tiny_models.wordpiece()
+    save_checkpoint(tiny_models.classifier(full.get_vocab_size()), full, tmp_path / "full")
+    weights = tmp_path / "full" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-500])
+    with pytest.raises(UsageError, match=r"full is not a checkpoint that can be trimmed"):
+        trim_checkpoint(tmp_path / "full", CORPUS, tmp_path / "small")
+    assert [each.name for each in tmp_path.iterdir()] == ["full"]
+
+
+def test_the_command_reads_a_column_of_a_table_as_serving_would(tmp_path: Path) -> None:
+    full = tiny_models.unigram()
+    save_checkpoint(tiny_models.classifier(full.get_vocab_size()), full, tmp_path / "full")
+    (tmp_path / "reviews.csv").write_text(
+        'stars,review\n1,"broke,\nrefund"\n5,good<br/>player\n5,good player\n'
+    )
+    (tmp_path / "recipe.toml").write_text(
+        f"""
+        [trim]
+        checkpoint = "{tmp_path / "full"}"
+        texts = ["{tmp_path / "reviews.csv"}"]
+        column = "review"
+        out = "{tmp_path / "small"}"
+        """
+    )
+    said = CliRunner().invoke(command_line(), ["trim", "--recipe", str(tmp_path / "recipe.toml")])
+    assert said.exit_code == 0, said.output
+    assert json.loads(said.stdout)["texts"] == 2
 
 
 def test_the_command_prints_sizes_before_and_after(tmp_path: Path) -> None:
     full = tiny_models.unigram()
     save_checkpoint(tiny_models.classifier(full.get_vocab_size()), full, tmp_path / "full")
-    (tmp_path / "texts").write_text("\n".join(CORPUS))
+    (tmp_path / "texts.txt").write_text("\n".join(CORPUS))
     given = [
         "trim",
         str(tmp_path / "full"),
         "--texts",
-        str(tmp_path / "texts"),
+        str(tmp_path / "texts.txt"),
         "--out",
         str(tmp_path / "small"),
     ]
