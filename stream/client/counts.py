@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, 
 
 import msgspec
 
-from stream.core.buckets import WINDOWS, window_fields
+from stream.core.buckets import MINUTE_MS, WINDOWS, window_fields
 from stream.core.events import CHANNELS
 from stream.errors import DependencyError, UsageError
-from stream.store.layout import ACTIVE_STEP_MS, Layout, UnknownLayout, read_written
+from stream.store.layout import Layout, UnknownLayout, read_written
 from stream.store.missing import Missing, union
 from stream.store.values import CURRENT, TOTAL, slot_of, unpack_current, unpack_slot, unpack_total
 
@@ -235,7 +235,7 @@ def ask_leaders(
     if by not in LEADER_ORDERS:
         raise UsageError(f"There is no order {by!r}: take one of {', '.join(LEADER_ORDERS)}.")
     span_ms = _span_ms(window)
-    since = "-inf" if span_ms is None else now_ms - span_ms - ACTIVE_STEP_MS
+    since = "-inf" if span_ms is None else now_ms - span_ms - MINUTE_MS  # scores are whole minutes
     active = yield [
         ("ZRANGE", layout.active(shard), since, "+inf", "BYSCORE") for shard in range(layout.shards)
     ]

@@ -39,7 +39,6 @@ local TOTAL, CURRENT = '<ddddddd', '<I4I4I4dI4I4I4dI4I4I4d'
 local TINY, SMALL, LARGE = '<I2BBBi2', '<I2I2I2I2i4', '<I2I4I4I4d'
 local SHAPE_OF = { [7] = TINY, [12] = SMALL, [22] = LARGE }
 local FIRST_SLOT, LAPS = { 0, 100, 200 }, 65536
-local ACTIVE_STEP_MS = 900000 -- see stream/store/layout.py
 local CHUNK = 2000 -- arguments of one call; Lua's stack holds some 8,000
 
 local last, prefix, channel, arrival_ms, ledger, groups, products, transitions, seen, forgotten, clustered =
@@ -185,8 +184,7 @@ local product_prefix, state_prefix = prefix .. 'product:', prefix .. 'spike:' ..
 local active, states = {}, {}
 local at, stop = 1, #products
 while at <= stop do
-  local id, late, first_ms, last_ms = products[at], products[at + 1], products[at + 2], products[at + 3]
-  local state_length, spans = products[at + 4], products[at + 5]
+  local id, late, first_ms, last_ms, state_length, spans = unpack(products, at, at + 5)
   at = at + 6
   local key = product_prefix .. id
   local held = call('HMGET', key, 'total', 'current')
@@ -206,15 +204,12 @@ while at <= stop do
   local minute = (latest_ms - latest_ms % 60000) / 60000
   local hour = (minute - minute % 60) / 60
   local quarter = (hour - hour % 6) / 6
-  local active_ms = is_new and latest_ms - latest_ms % ACTIVE_STEP_MS
+  local has_moved = is_new
   if last_ms > latest_ms then
-    local now_ms = last_ms - last_ms % ACTIVE_STEP_MS
-    if now_ms > latest_ms then
-      active_ms = now_ms
-    end
     latest_ms = last_ms
     local new_minute = (last_ms - last_ms % 60000) / 60000
     if new_minute > minute then
+      has_moved = true
       local new_hour = (new_minute - new_minute % 60) / 60
       local new_quarter = (new_hour - new_hour % 6) / 6
       leave_behind(1, minute, m1, m2, m3, m4)
@@ -233,9 +228,8 @@ while at <= stop do
   end
 
   for _ = 1, spans do
-    local group = groups[products[at]]
-    local in_minute, in_hour, in_quarter = group[1], group[2], group[3]
-    local a, b, c, d = products[at + 1], products[at + 2], products[at + 3], products[at + 4]
+    local group, a, b, c, d = unpack(products, at, at + 4)
+    local in_minute, in_hour, in_quarter = unpack(groups[group])
     at = at + 5
     t1, t2, t3, t4 = t1 + a, t2 + b, t3 + c, t4 + d
     if in_minute == minute then
@@ -262,8 +256,8 @@ while at <= stop do
     write_older(key)
   end
   call('HSET', key, unpack(writes, 1, written))
-  if active_ms then
-    active[#active + 1] = active_ms
+  if has_moved then
+    active[#active + 1] = minute * 60000
     active[#active + 1] = id
   end
   if state_length > 0 then

@@ -17,12 +17,7 @@ from typing import Literal
 
 import msgspec
 
-LAYOUT_VERSION = 5
-
-ACTIVE_STEP_MS = 900_000
-"""What the scores of active products are multiples of. A step of a minute would have Redis move nearly every
-product of a backlog's every window in the sorted set, which took a sixth of its time; a longer one has
-``top`` read more products that turn out to have had no event in its window."""
+LAYOUT_VERSION = 4
 
 MARK_FIELD = "moved"
 """Field of a generation's offsets that refuses every step. No ``topic:number`` is called so."""
@@ -83,7 +78,7 @@ class Layout:
         return f"{self._prefixes[self.shard(product_id)]}spike:{channel}:{product_id}"
 
     def active(self, shard: int) -> str:
-        """Sorted set of products by when the quarter of an hour of their newest event began, ms."""
+        """Sorted set of products by the minute of their newest event, ms."""
         return f"{self._prefixes[shard]}active"
 
     def offsets(self, shard: int) -> str:
@@ -210,7 +205,7 @@ def read_written(raw: bytes) -> Written:
     Raises:
         UnknownLayout: another version wrote it.
 
-    >>> read_written(b'{"version": 5, "shards": 4}').layout("rp")
+    >>> read_written(b'{"version": 4, "shards": 4}').layout("rp")
     Layout(namespace='rp', shards=4, generation=0)
     """
     try:

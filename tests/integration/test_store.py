@@ -23,7 +23,7 @@ from stream.local import LocalServers
 from stream.redis_config import connect, connect_async
 from stream.settings import Settings
 from stream.store.contract import Apply, Move, ProductApply
-from stream.store.layout import ACTIVE_STEP_MS, Layout
+from stream.store.layout import Layout
 from stream.store.memory import MemoryStore
 from stream.store.missing import Missing
 from stream.store.redis import RedisStore
@@ -195,7 +195,7 @@ def contents_of(memory: MemoryStore) -> dict[str, Any]:
         "products": {product_id: in_the_rings(hash_) for product_id, hash_ in memory.products.items()},
         "states": memory.detector_states,
         "active": {
-            product_id: hash_["total"][6] // ACTIVE_STEP_MS * ACTIVE_STEP_MS
+            product_id: hash_["total"][6] // MINUTE_MS * MINUTE_MS
             for product_id, hash_ in memory.products.items()
         },
         "offsets": memory.offsets,

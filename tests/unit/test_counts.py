@@ -14,7 +14,7 @@ from stream.client import counts
 from stream.client.counts import PRODUCTS_A_TRIP, LiveLayout, ProductCounts, leading, wilson_lower
 from stream.core.buckets import RESOLUTIONS, field
 from stream.errors import DependencyError, UsageError
-from stream.store.layout import ACTIVE_STEP_MS, LAYOUT_VERSION, Layout
+from stream.store.layout import LAYOUT_VERSION, Layout
 from stream.store.values import Total
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class FakeRedis:
         all_time = Total((negative, neutral, positive, sentiment), 1, last_ms - 1000, last_ms)
         self.hashes[self.layout.product(product_id)] = product_hash(all_time, buckets or {})
         active = self.layout.active(self.layout.shard(product_id))
-        self.active.setdefault(active, {})[product_id.encode()] = last_ms // ACTIVE_STEP_MS * ACTIVE_STEP_MS
+        self.active.setdefault(active, {})[product_id.encode()] = last_ms
 
     def ask(self, question: Generator[Any, Any, Any], replies: Any = None) -> Any:
         """Answers a question; ``replies`` are those to commands that it has given already."""
@@ -122,19 +122,6 @@ def test_products_are_asked_for_in_chunks_and_come_back_in_order() -> None:
     found = redis.ask(counts.ask_products(redis.layout, names, "all", NOW_MS))
     assert [(each.product_id, each.negative) for each in found] == [(name, n) for n, name in enumerate(names)]
     assert redis.trips == 2
-
-
-@pytest.mark.parametrize("minute_of_the_quarter", range(15))
-def test_leaders_of_a_window_are_all_that_have_an_event_in_it(minute_of_the_quarter: int) -> None:
-    redis = FakeRedis()
-    now_ms = NOW_MS // ACTIVE_STEP_MS * ACTIVE_STEP_MS + minute_of_the_quarter * 60_000 + 59_999
-    for minutes_ago in range(7):
-        at_ms = (now_ms // 60_000 - minutes_ago) * 60_000
-        redis.add(f"{minutes_ago}", [1, 0, 0, -900], at_ms, {field(RESOLUTIONS[0], at_ms): [1, 0, 0, -900]})
-    names = [f"{minutes_ago}" for minutes_ago in range(7)]
-    alone = redis.ask(counts.ask_products(redis.layout, names, "5m", now_ms))
-    leaders = redis.ask(counts.ask_leaders(redis.layout, "5m", now_ms, by="events", min_events=1, limit=10))
-    assert [each.product_id for each in leaders] == [each.product_id for each in alone if each.events]
 
 
 def test_leaders_leave_out_products_without_an_event_in_the_window() -> None:
