@@ -206,15 +206,30 @@ def calibrate(classifier: Classifier, examples: Sequence[Example], options: Cali
 def _alike(examples: Sequence[Example]) -> NDArray[np.float64]:
     """Weights with which every language has the same sum, and every length within it.
 
-    Languages with few samples count as one, and so do a language's lengths with few.
+    Languages with few samples count as one. Lengths with few have rows of the mean weight: a handful of very
+    long texts says too little to weigh as much as all the others.
     """
     spoken = Counter(example.language for example in examples)
-    named = [(spoken[tongue] >= FEW and tongue, length) for tongue, length in kinds(examples)]
+    named = [
+        (example.language if spoken[example.language] >= FEW else "", length)
+        for example, (_, length) in zip(examples, kinds(examples), strict=True)
+    ]
     counts = Counter(named)
-    merged = [(tongue, length if counts[tongue, length] >= FEW else 0) for tongue, length in named]
-    sums = Counter(merged)
-    lengths = Counter(tongue for tongue, _ in sums)
-    return np.array([1 / (sums[each] * lengths[each[0]]) for each in merged])
+    common = {kind: rows for kind, rows in counts.items() if rows >= FEW}
+    lengths = Counter(language for language, _ in common)
+    rows_of = Counter[str]()
+    for (language, _), rows in common.items():
+        rows_of[language] += rows
+    weights = np.array(
+        [
+            1 / counts[kind] if kind in common else lengths[kind[0]] / max(rows_of[kind[0]], 1) or 1.0
+            for kind in named
+        ]
+    )
+    sums = Counter[str]()
+    for (language, _), weight in zip(named, weights.tolist(), strict=True):
+        sums[language] += weight
+    return np.asarray(weights / [sums[language] for language, _ in named], np.float64)
 
 
 def _slices(languages: NDArray[np.str_]) -> Iterator[tuple[str, NDArray[np.intp]]]:

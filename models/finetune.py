@@ -24,7 +24,7 @@ from models.calibrate import Truth, fit_neutral_band, probability, temperature_o
 from models.checkpoint import TrainingRecord, save_checkpoint
 from models.classifier import softmax
 from models.examples import check_no_leak, classes, noises, targets
-from models.fitting import FitOptions, Fitted, Length, Share, Task, fit
+from models.fitting import FitOptions, Fitted, Length, Seed, Share, Task, fit
 from models.losses import Weighing, judge, label_weights, soft_loss, text_weights
 from models.metrics import Rows, figures
 from models.runs import claim, fingerprint, is_main_process, summarise, write_seeds
@@ -52,7 +52,7 @@ class ClassifierOptions(FitOptions, frozen=True, kw_only=True):
     """Folder that ``reviewpulse prepare`` left."""
     out: str = ""
     """Run folder."""
-    seeds: tuple[int, ...] = (7,)
+    seeds: tuple[Seed, ...] = (7,)
     max_length: Length = 256
     """Tokens that serving will read; a longer text's opening tells."""
     train_length: Length | None = None

@@ -73,7 +73,7 @@ def least(loss: Callable[[float], float], low: float, high: float) -> float:
     ratio = (5**0.5 - 1) / 2
     while high - low > 1e-6:
         left, right = high - ratio * (high - low), low + ratio * (high - low)
-        if loss(left) < loss(right):
+        if loss(left) <= loss(right):
             high = right
         else:
             low = left
