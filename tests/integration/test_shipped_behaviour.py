@@ -12,7 +12,6 @@ from models.classifier import open_classifier
 from stream import bundle
 from stream.settings import SHIPPED_BUNDLE
 
-
 FAILING = {("en", "negation")}
 """Emptied by the model that mends it: a gate that fails is no release, see docs/decisions/0011."""
 
