@@ -85,8 +85,7 @@ def run(given: Settings, duration_s: float, seed: int, screen: Screen) -> Report
         worker = resources.enter_context(WorkerProcess(settings, log))
         demo.say("the topics are made")
         ensure(settings)
-        # One request at a time keeps the order, and what a retry repeats is counted once.
-        producer = resources.enter_context(EventProducer(settings, idempotent=False, delivery_timeout_s=30.0))
+        producer = resources.enter_context(EventProducer(settings, delivery_timeout_s=30.0))
         watch = resources.enter_context(Watch(settings, [product.product_id for product in shop.products]))
         demo.play(producer, watch, [worker.check, servers.check])
         report = demo.report(watch, seed)
