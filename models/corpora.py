@@ -18,11 +18,11 @@ Rules:
 
 from __future__ import annotations
 
-import gzip
 import io
 import random
 import re
 import zipfile
+import zlib
 from collections import defaultdict
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -31,6 +31,7 @@ from models.duplicates import fingerprint
 from models.examples import Example
 from stream.core.clean import clean
 from stream.errors import UsageError
+from stream.reading import open_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -184,8 +185,8 @@ def _target(sentiment: float) -> float:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    with gzip.open(path, "rt", encoding="utf-8", errors="replace") as file:
-        for line in file:
+    with open_file(str(path)) as file:
+        for line in io.TextIOWrapper(file.lines, "utf-8", errors="replace"):
             yield line.rstrip("\r\n")
 
 
@@ -218,12 +219,15 @@ FEATURE = re.compile(r"\[([+-])(\d)?\]")
 def _liu(folder: Path) -> Iterator[Sentence]:
     """``feature[+2], feature[-1]##sentence``; ``[t]`` opens a review, sometimes with its title."""
     for name in FILES["liu"]:
-        with zipfile.ZipFile(folder / name) as archive:
-            for member in sorted(archive.namelist()):
-                if not member.endswith(".txt") or "README" in member:
-                    continue
-                with archive.open(member) as file:
-                    yield from _liu_product(io.TextIOWrapper(file, "utf-8", errors="replace"), member)
+        try:
+            with zipfile.ZipFile(folder / name) as archive:
+                for member in sorted(archive.namelist()):
+                    if not member.endswith(".txt") or "README" in member:
+                        continue
+                    with archive.open(member) as file:
+                        yield from _liu_product(io.TextIOWrapper(file, "utf-8", errors="replace"), member)
+        except (zipfile.BadZipFile, EOFError, zlib.error) as error:
+            raise UsageError(f"{folder / name} is a broken ZIP archive: {error}.") from None
 
 
 def _liu_product(lines: Iterable[str], product: str) -> Iterator[Sentence]:

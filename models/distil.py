@@ -11,6 +11,7 @@ Rules:
 - It reads each text once; a run that goes on finds its logits in the run folder.
 - An unlabelled text that the prepared set has, in any split, is left out, whatever its case, space and
   punctuation: what is held out must not be learned.
+- The student's card names the teacher's training sets and the unlabelled texts, too: they made it.
 """
 
 from __future__ import annotations
@@ -30,12 +31,13 @@ from models.checkpoint import RECORD, read_record
 from models.classifier import open_classifier
 from models.duplicates import fingerprint as fingerprint_of_text
 from models.examples import Example
-from models.finetune import ClassifierOptions, Collate, Trained, check_examples, rows, run_seeds
+from models.finetune import ClassifierOptions, Collate, Trained, check_examples, rows, run_seeds, sources
 from models.fitting import Count, Rate, Task
 from models.losses import judge, label_weights, rows_of_step, soft_loss
 from models.runs import claim, fingerprint, is_main_process
 from models.start import check_labels, check_length, classifier_of, open_base
 from models.writing import fresh_file
+from stream.bundle import MANIFEST, TrainingSource, load_manifest
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -134,7 +136,26 @@ def distil(
         metric="macro_f1" if higher else "fitted_loss",
         higher=higher,
     )
-    return run_seeds(start, task, prepared, base, options, out, watcher)
+    stated = [*sources(prepared), *_of_teacher(options, plain)]
+    described = {**prepared.description, "sources": msgspec.to_builtins(list(dict.fromkeys(stated)))}
+    named = msgspec.structs.replace(prepared, description=described)
+    return run_seeds(start, task, named, base, options, out, watcher)
+
+
+def _of_teacher(options: DistilOptions, plain: Sequence[str]) -> list[TrainingSource]:
+    """What a student learns of by its teacher: the sets that one was trained on, and unlabelled texts."""
+    folder = Path(options.teacher)
+    stated: list[TrainingSource] = []
+    if (folder / MANIFEST).is_file():
+        stated += load_manifest(folder).trained_on
+    elif (folder / RECORD).is_file():
+        stated += read_record(folder).trained_on
+    if plain:
+        files = ", ".join(Path(each).name for each in options.texts)
+        stated.append(
+            TrainingSource(name=f"Unlabelled texts: {files}", licence="not stated", rows=len(plain))
+        )
+    return stated
 
 
 def unlabelled(texts: Sequence[str], prepared: PreparedSet) -> list[str]:

@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import msgspec
 
 from models import corpora, evaluation_sets
+from models.augment.constructions import LANGUAGES
+from models.augment.texts import SOURCES as MADE
+from models.augment.texts import augmented
 from models.drafts import (
     REASONS,
     Draft,
@@ -52,6 +55,8 @@ class PrepareOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A set that may only be evaluated on, in ``data``, instead of files; all of it is the test split."""
     data: str = ""
     """Folder of those sets."""
+    augment: bool = False
+    """Whether the training split gets negations and mixed languages made of its texts besides."""
     out: str = "prepared"
 
     text: str = "text"
@@ -106,11 +111,15 @@ def prepare(options: PrepareOptions) -> PreparedSet:
             f"--most-negative-stars {options.most_negative_stars:g} must be below --least-positive-stars, "
             f"{options.least_positive_stars:g}: a rating cannot be both."
         )
+    if options.augment and options.evaluation:
+        raise UsageError("--augment makes training texts, and a set to evaluate on has none; leave it out.")
     if options.files:
-        return _of_files(options)
-    if not Path(options.data).is_dir() or not options.data:
-        raise UsageError(f"There is no folder {options.data!r}; name the folder of the sets with --data.")
-    return _of_corpora(options) if options.corpora else _of_evaluation_set(options)
+        prepared = _of_files(options)
+    else:
+        if not Path(options.data).is_dir() or not options.data:
+            raise UsageError(f"There is no folder {options.data!r}; name the folder of the sets with --data.")
+        prepared = _of_corpora(options) if options.corpora else _of_evaluation_set(options)
+    return _with_made_texts(prepared, options) if options.augment else prepared
 
 
 def _of_files(options: PrepareOptions) -> PreparedSet:
@@ -219,6 +228,24 @@ def _of_evaluation_set(options: PrepareOptions) -> PreparedSet:
         description=_description(options, splits, labels)
         | {"files": [_checksum(Path(options.data) / file)], "evaluation_only": True},
     )
+
+
+def _with_made_texts(prepared: PreparedSet, options: PrepareOptions) -> PreparedSet:
+    """The set with more training texts, made of those it has."""
+    held_out = [*prepared["validation"], *prepared["test"]]
+    made = augmented(prepared["train"], held_out)
+    if not made:
+        raise UsageError(
+            f"--augment makes texts of {' and '.join(LANGUAGES)} ones, and no training text says it is one; "
+            "name their column with --language, or their language with --default-language."
+        )
+    rows = Counter(example.source for example in made)
+    stated = [{"name": MADE[source], "licence": "MIT", "rows": count} for source, count in rows.items()]
+    splits = {**prepared.splits, "train": [*prepared["train"], *made]}
+    description = {**prepared.description, **_description(options, splits, prepared.labels), "made": stated}
+    if "sources" in description:
+        description["sources"] = [*description["sources"], *stated]
+    return PreparedSet(labels=prepared.labels, splits=splits, description=description)
 
 
 # --- what the set is ----------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ Rules:
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -56,7 +57,20 @@ def options(kind: type[Options], recipe: Path | None, table: str, **given: Any) 
         return msgspec.convert(stated, kind)
     except msgspec.ValidationError as error:
         where = f"{recipe}, table [{table}]" if recipe else f"The options of {table}"
-        raise UsageError(f"{where}: {error}.") from None
+        raise UsageError(f"{where}: {_named(str(error))}.") from None
+
+
+PLACE = re.compile(r"(.*) - at `\$\.(\w+).*`")
+
+
+def _named(said: str) -> str:
+    """What msgspec says of a value, with the option's name before it.
+
+    >>> _named("Expected `int` >= 1 - at `$.batch_size`")
+    'batch_size: expected `int` >= 1'
+    """
+    found = PLACE.fullmatch(said)
+    return f"{found[2]}: {found[1][:1].lower()}{found[1][1:]}" if found else said
 
 
 def _table(recipe: Path, table: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, BertConfig
 from transformers.utils import logging
@@ -128,7 +128,7 @@ def classifier_of(
         network = kind.from_pretrained(
             base.where, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"{base.where} cannot be made a classifier: {error}") from None
     if not kept_head:
         _draw_head(network)
@@ -171,8 +171,11 @@ def _pooling(base: Base) -> str:
     file = Path(base.where) / "model.safetensors"
     if base.pooling or not file.is_file():
         return base.pooling
-    with safe_open(file, "pt") as weights:
-        return "" if any(name.endswith("pooler.dense.weight") for name in weights.keys()) else "mean"  # noqa: SIM118
+    try:
+        with safe_open(file, "pt") as weights:
+            return "" if any(name.endswith("pooler.dense.weight") for name in weights.keys()) else "mean"  # noqa: SIM118
+    except SafetensorError as error:
+        raise UsageError(f"{file} cannot be read ({error}); copy the base again.") from None
 
 
 def _locate(base: str) -> tuple[str, Provenance]:

@@ -140,6 +140,13 @@ def prepare(
         typer.Option(help="A set to evaluate on only, instead of files: all of it is the test split."),
     ] = None,
     data: Annotated[str | None, typer.Option(help="Folder of those sets.")] = None,
+    augment: Annotated[
+        bool | None,
+        typer.Option(
+            "--augment/--no-augment",
+            help="Add training texts made of the others: negations, and English and Chinese mixed.",
+        ),
+    ] = None,
 ) -> None:
     """Makes a set to train and evaluate on out of labelled reviews.
 
@@ -187,6 +194,8 @@ def _report(out: str, description: Mapping[str, Any]) -> Iterator[str]:
         units = f", {counts['groups']:,} groups" if counts["groups"] else ""
         if counts["examples"]:
             yield f"  {split:<10} {counts['examples']:>9,}  ({labels}{units})"
+    for made in description.get("made", []):
+        yield f"  of these {made['rows']:>11,}  {made['name']}"
     dropped = description.get("dropped", {})
     if "rows" in description:
         lost = sum(each["count"] for each in dropped.values())

@@ -82,6 +82,14 @@ def test_a_missing_set_is_named(folder: Path) -> None:
         corpora.read_sentences(folder)
 
 
+@pytest.mark.parametrize("source", ["uci", "liu"])
+def test_a_broken_file_is_named(folder: Path, source: str) -> None:
+    file = folder / corpora.FILES[source][0]
+    file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(UsageError, match=rf"{file.name} is a broken"):
+        corpora.read_sentences(folder)
+
+
 def test_a_sentence_without_an_opinion_is_no_sample_of_its_own(folder: Path) -> None:
     texts = [sample.text for sample in corpora.samples(corpora.read_sentences(folder))]
     assert "It has a lens." not in texts

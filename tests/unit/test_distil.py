@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -16,7 +17,14 @@ import tiny_models  # noqa: E402
 from transformers import BertModel  # noqa: E402
 
 from models import distil as room  # noqa: E402
-from models.checkpoint import load_checkpoint, read_record, save_checkpoint  # noqa: E402
+from models.checkpoint import (  # noqa: E402
+    RECORD,
+    TrainingRecord,
+    load_checkpoint,
+    read_record,
+    save_checkpoint,
+    write_record,
+)
 from models.distil import (  # noqa: E402
     DistilOptions,
     distil,
@@ -29,10 +37,8 @@ from models.examples import Example, PreparedSet  # noqa: E402
 from models.finetune import predict  # noqa: E402
 from models.fitting import Silent  # noqa: E402
 from models.losses import soft_loss  # noqa: E402
+from stream.bundle import TrainingSource  # noqa: E402
 from stream.errors import UsageError  # noqa: E402
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 TWO: Any = ("negative", "positive")
 QUICK = DistilOptions(
@@ -185,6 +191,33 @@ def test_a_student_learns_from_unlabelled_texts_what_its_teacher_says(
     said = predict(student, tokenizer, [each.text for each in fresh]).argmax(axis=1)
     assert (said == [int(each.target[1]) for each in fresh]).mean() > 0.9
     assert done.record.base_model == "base"
+
+
+def test_a_students_card_names_what_its_teacher_and_the_unlabelled_texts_were(tmp_path: Path) -> None:
+    source = teacher(tmp_path / "teacher")
+    learned = TrainingSource(name="letters", licence="MIT", rows=7)
+    file = Path(source) / RECORD
+    record = TrainingRecord(
+        name="t",
+        languages=("en",),
+        base_model="tiny",
+        base_licence="MIT",
+        max_length=32,
+        temperature=1.0,
+        neutral_band=0.0,
+        trained_on=(learned,),
+        metrics=(),
+        caveats=(),
+    )
+    write_record(record, file)
+    options = msgspec.structs.replace(QUICK, teacher=source, layers=2, texts=("chats/april.txt",), epochs=1)
+    done = distil(prepared(), ["a text of its own"], options, tmp_path / "run", Silent())
+    own, *rest = done.record.trained_on
+    assert own.rows == len(prepared()["train"])
+    assert rest == [
+        learned,
+        TrainingSource(name="Unlabelled texts: april.txt", licence="not stated", rows=1),
+    ]
 
 
 def test_a_distillation_that_was_cut_off_goes_on(tmp_path: Path) -> None:

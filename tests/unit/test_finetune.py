@@ -570,6 +570,15 @@ def test_bases_that_cannot_be_used_get_a_sentence(tmp_path: Path, monkeypatch: p
         open_base("bert-base-uncased")
 
 
+@pytest.mark.parametrize("pooling", ["auto", "mean"])
+def test_a_base_whose_weights_were_cut_off_gets_a_sentence(tmp_path: Path, pooling: Any) -> None:
+    folder = base(tmp_path / "base")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UsageError, match=r"base.* cannot be (read|made a classifier)"):
+        classifier_of(open_base(str(folder)), TWO, pooling=pooling, seed=1)
+
+
 def test_a_tokenizer_of_another_network_is_refused(tmp_path: Path) -> None:
     folder = base(tmp_path / "base")
     BertModel.save_pretrained(tiny_models.classifier(50).bert, folder)

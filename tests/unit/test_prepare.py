@@ -403,6 +403,12 @@ def test_misspelled_options_of_a_recipe_are_refused(tmp_path: Path) -> None:
         options(PrepareOptions, tmp_path / "r.toml", "prepare")
 
 
+def test_a_value_that_is_none_of_its_option_is_named(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("[prepare]\ntest = 0.7\n")
+    with pytest.raises(UsageError, match=r"table \[prepare\]: test: expected `float` <= 0\.5\.$"):
+        options(PrepareOptions, tmp_path / "r.toml", "prepare")
+
+
 def test_a_recipe_without_the_commands_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "r.toml").write_text('[prepair]\ntext = "review"\n')
     with pytest.raises(UsageError, match=r"has no table \[prepare\]; there are \[prepair\]"):
