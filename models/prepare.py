@@ -240,7 +240,8 @@ def _with_made_texts(prepared: PreparedSet, options: PrepareOptions) -> Prepared
             "name their column with --language, or their language with --default-language."
         )
     rows = Counter(example.source for example in made)
-    stated = [{"name": MADE[source], "licence": "MIT", "rows": count} for source, count in rows.items()]
+    licence = "as the texts they are made of"
+    stated = [{"name": MADE[source], "licence": licence, "rows": count} for source, count in rows.items()]
     splits = {**prepared.splits, "train": [*prepared["train"], *made]}
     description = {**prepared.description, **_description(options, splits, prepared.labels), "made": stated}
     if "sources" in description:

@@ -32,7 +32,7 @@ PREFIX = "REVIEWPULSE_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
 TEST_VARIABLES = {f"{PREFIX}TEST_KAFKA", f"{PREFIX}TEST_REDIS"}
 """Servers that the tests are to use instead of embedded ones."""
-SHIPPED_BUNDLE = Path(__file__).parent / "bundles" / "en"
+SHIPPED_BUNDLE = Path(__file__).parent / "bundles" / "en-zh"
 
 
 class Settings(BaseSettings):

@@ -22,8 +22,8 @@ from models.examples import Example
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-PER_CONSTRUCTION = 6
-FRAMED = 400
+PER_CONSTRUCTION = 16
+FRAMED = 700
 """Statements put into frames, of each language; half are turned round."""
 SWITCHED = 500
 """Texts with words of the other language, of each language."""

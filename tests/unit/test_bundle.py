@@ -34,13 +34,18 @@ def test_the_shipped_bundle_is_whole() -> None:
 
 
 def test_the_shipped_bundle_is_small_enough_for_a_package() -> None:
-    assert sum(file.stat().st_size for file in SHIPPED_BUNDLE.iterdir()) <= 36_000_000
+    assert sum(file.stat().st_size for file in SHIPPED_BUNDLE.iterdir()) <= 40_000_000
 
 
 def test_the_shipped_bundle_names_a_licence_for_everything_it_was_trained_on() -> None:
     manifest = bundle.load_manifest(SHIPPED_BUNDLE)
-    assert manifest.base_licence == "Apache-2.0"
-    assert {source.licence for source in manifest.trained_on} <= {"MIT", "CC BY 4.0", "MIT (repository)"}
+    assert manifest.base_licence == "MIT"
+    assert {source.licence for source in manifest.trained_on} == {
+        "MIT",
+        "CC BY 4.0",
+        "MIT (repository)",
+        "as the texts they are made of",
+    }
     assert all(source.rows > 0 for source in manifest.trained_on)
     assert manifest.trained_on
 
