@@ -77,9 +77,9 @@ def _negations(examples: Sequence[Example], rng: Random) -> Iterator[Example]:
             turned = at % 2 == 0
             yield _made(each, framed(each.text, grammar, rng, turned=turned), "negation", turned=turned)
         for each in own if language == "en" else ():
-            text = denied(each.text)
-            if text:
-                yield _made(each, text, "negation", turned=True)
+            rewritten = denied(each.text)
+            if rewritten:
+                yield _made(each, rewritten, "negation", turned=True)
 
 
 def _switched(examples: Sequence[Example], rng: Random) -> Iterator[Example]:
