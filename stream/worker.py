@@ -377,7 +377,8 @@ def _calm_garbage_collector() -> None:
     """Lets the collector look at young objects less often, and at those made so far never again.
 
     A window makes some 10,000 objects that reference counting frees; the default threshold of 700 would walk
-    them a dozen times, and all older ones now and then. Cycles are rare here, and still collected.
+    them a dozen times, and all older ones now and then. Cycles are rare here, so it may be hours until it
+    looks: one that holds megabytes has to be broken where it is made (``stream.transport.FetchedRecords``).
     """
     gc.collect()
     gc.freeze()

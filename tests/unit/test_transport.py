@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import aiokafka.client
+import aiokafka.consumer.fetcher
 import pytest
 from aiokafka.errors import KafkaTimeoutError, NoOffsetForPartitionError, OffsetOutOfRangeError
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.memory_records import MemoryRecords
 from aiokafka.structs import TopicPartition
 from builders import CHATS, REVIEWS, record
 from structlog.testing import capture_logs
@@ -18,7 +23,7 @@ from stream.topic_ids import TopicFacts
 from stream.transport import ConsumerThread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from aiokafka import ConsumerRecord
     from faust.types import TP
@@ -312,3 +317,45 @@ async def test_another_number_of_partitions_has_the_group_share_them_out_anew() 
 def test_asking_for_metadata_creates_no_topic() -> None:
     request = aiokafka.client.MetadataRequest(["reviews"]).prepare({3: (0, 5)})
     assert request.allow_auto_topic_creation is False
+
+
+def fetched(records: int) -> Any:
+    """What aiokafka's fetcher makes of a fetch that brought so many records, none of them read yet."""
+    batch = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=0,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=1_000_000,
+    )
+    for n in range(records):
+        batch.append(n, timestamp=n, key=b"kettle", value=b"It boils.", headers=[])
+    return aiokafka.consumer.fetcher.PartitionRecords(
+        R0, MemoryRecords(bytes(batch.build())), [], 0, None, None, True, 0
+    )
+
+
+@pytest.fixture
+def no_collector() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("read", [0, 2])
+def test_a_fetch_dropped_before_its_end_is_freed_without_the_collector(read: int) -> None:
+    records = fetched(3)
+    for _ in range(read):
+        next(records)
+    dropped = weakref.ref(records)
+    del records
+    assert dropped() is None
+
+
+def test_a_fetch_is_unpacked_in_order_to_its_end() -> None:
+    records = fetched(3)
+    assert [each.offset for each in records] == [0, 1, 2]
+    assert records.next_fetch_offset == 3
