@@ -38,7 +38,7 @@ def example(text: str, positive: float, language: str = "en", **rest: object) ->
 ENGLISH = [
     example("the screen is great.", 1.0, group="a"),
     example("The battery was awful.", 0.0, group="b"),
-    example("it doesn't work well.", 0.1, group="c", noise=0.0),
+    example("it doesn't work well.", 0.1, group="c"),
     example("Nice phone", 0.6, group="d"),
 ]
 CHINESE = [
@@ -197,7 +197,7 @@ def test_what_is_held_out_is_not_made_again() -> None:
 
 
 def test_texts_of_three_labels_are_turned_from_end_to_end() -> None:
-    given = [msg for msg in ENGLISH if msg.target[1] in (0.0, 1.0)]
+    given = [each for each in ENGLISH if each.target[1] in (0.0, 1.0)]
     three = [
         Example(text=each.text, target=(each.target[0], 0.0, each.target[1]), language="en", group=each.group)
         for each in given
