@@ -394,8 +394,14 @@ class Pipeline:
             await self._to_apply.put(await self._judge_window(window, parts))
 
     async def _judge_window(self, window: Window, parts: Sequence[tuple[Part, Lane]]) -> list[Judged]:
-        bases = await asyncio.gather(*(self._basis(part, lane) for part, lane in parts))
-        based = [(*each, basis) for each, basis in zip(parts, bases, strict=True) if basis is not None]
+        # These tasks answer with states alone: on a new connection redis-py leaves a cycle that holds the
+        # task until the collector comes, and what a lane remembers is megabytes (docs/soak.md).
+        found = await asyncio.gather(*(self._states(part, lane) for part, lane in parts))
+        based = [
+            (part, lane, Basis(tuple(lane.judged), states, lane.seen, lane.generation))
+            for (part, lane), states in zip(parts, found, strict=True)
+            if states is not None
+        ]
         # In one visit to the thread: a small window's visits cost more than its judging.
         judged: list[Judged] = await self._in_thread("judge", self._judge_parts, window, based)
         for (_, lane, _), each in zip(based, judged, strict=True):
@@ -408,11 +414,6 @@ class Pipeline:
         assert window.scored is not None
         assert window.timing is not None
         return [self._judge.judge(part, window.scored, basis, window.timing) for part, _, basis in parts]
-
-    async def _basis(self, part: Part, lane: Lane) -> Basis | None:
-        """What a part is judged on; None, and a rewind, when the store's states do not fit."""
-        states = await self._states(part, lane)
-        return None if states is None else Basis(tuple(lane.judged), states, lane.seen, lane.generation)
 
     async def _states(self, part: Part, lane: Lane) -> dict[str, bytes | None] | None:
         """Detector states of the part's products: remembered ones, the others from the store.

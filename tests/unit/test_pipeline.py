@@ -10,6 +10,7 @@ import asyncio
 import copy
 import random
 import threading
+import weakref
 from collections import Counter
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -887,6 +888,24 @@ async def test_a_revoked_partitions_work_is_dropped() -> None:
         await bench.assign({R0})
         await bench.read_all()
         assert_conserved(bench)
+
+
+async def test_what_a_revoked_partition_remembers_is_freed_though_a_client_holds_on_to_who_asked() -> None:
+    asked: list[asyncio.Task[Any] | None] = []
+
+    async def hold_on() -> None:
+        asked.append(asyncio.current_task())
+
+    async with Bench({R0: [record(0, review(0))]}) as bench:
+        bench.store.hooks["after states"] = hold_on
+        await bench.read_all()
+        seen = bench.lanes[R0].seen
+        assert seen is not None
+        remembered = weakref.ref(seen)
+        del seen
+        bench.lanes.close([R0])
+        assert len(asked) == 1
+        assert remembered() is None
 
 
 async def test_a_window_stale_as_a_whole_costs_no_round_trip() -> None:
