@@ -322,6 +322,7 @@ class _Fresh:
             self.p_negative[row],
             event.author_id,
             event.text,
+            event.category,
         )
 
 

@@ -51,6 +51,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     event_ms: int
     arrival_ms: int
     author_id: str | None
+    category: str | None = None
 
 
 class DeadLetter(NamedTuple):
@@ -140,7 +141,14 @@ def _event(record: Record, message: Review | Chat, limits: Limits) -> Event | No
             f" {limits.allowed_skew_ms / 1000:.0f} s are allowed: check the producer's clock"
         )
     return Event(
-        record.offset, message.event_id, message.product_id, text, event_ms, arrival_ms, message.author_id
+        record.offset,
+        message.event_id,
+        message.product_id,
+        text,
+        event_ms,
+        arrival_ms,
+        message.author_id,
+        message.category,
     )
 
 

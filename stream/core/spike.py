@@ -60,6 +60,7 @@ class Observation(msgspec.Struct, frozen=True, gc=False):
     p_negative: float
     author_id: str | None
     text: str
+    category: str | None = None
 
 
 class SpikeRule(msgspec.Struct, frozen=True, kw_only=True):
