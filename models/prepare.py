@@ -19,7 +19,7 @@ import msgspec
 from models import corpora, evaluation_sets
 from models.augment.constructions import LANGUAGES
 from models.augment.texts import SOURCES as MADE
-from models.augment.texts import augmented
+from models.augment.texts import Kind, augmented
 from models.drafts import (
     REASONS,
     Draft,
@@ -55,8 +55,8 @@ class PrepareOptions(msgspec.Struct, frozen=True, kw_only=True):
     """A set that may only be evaluated on, in ``data``, instead of files; all of it is the test split."""
     data: str = ""
     """Folder of those sets."""
-    augment: bool = False
-    """Whether the training split gets negations and mixed languages made of its texts besides."""
+    augment: tuple[Kind, ...] = ()
+    """Which texts the training split gets besides, made of its own."""
     out: str = "prepared"
 
     text: str = "text"
@@ -233,7 +233,7 @@ def _of_evaluation_set(options: PrepareOptions) -> PreparedSet:
 def _with_made_texts(prepared: PreparedSet, options: PrepareOptions) -> PreparedSet:
     """The set with more training texts, made of those it has."""
     held_out = [*prepared["validation"], *prepared["test"]]
-    made = augmented(prepared["train"], held_out)
+    made = augmented(prepared["train"], held_out, kinds=options.augment)
     if not made:
         raise UsageError(
             f"--augment makes texts of {' and '.join(LANGUAGES)} ones, and no training text says it is one; "

@@ -9,7 +9,7 @@ Rules:
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import msgspec
 
@@ -21,6 +21,9 @@ from models.examples import Example
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+Kind = Literal["negation", "switching"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 
 PER_CONSTRUCTION = 16
 FRAMED = 700
@@ -38,19 +41,24 @@ UNSURE = round(1 - SURENESS, 4)
 SHORT_CHARS = {"en": 120, "zh": 40}
 """Of texts that are joined or switched."""
 
-SOURCES = {
+SOURCES: dict[str, str] = {
     "negation": "Negations made of the sentences above and of constructions (models/augment)",
     "switching": "Texts of the sets above with words or sentences of the other language (models/augment)",
 }
 
 
 def augmented(
-    examples: Sequence[Example], held_out: Sequence[Example] = (), *, seed: int = 0
+    examples: Sequence[Example],
+    held_out: Sequence[Example] = (),
+    *,
+    kinds: Sequence[Kind] = KINDS,
+    seed: int = 0,
 ) -> list[Example]:
     """Texts made of training examples; none repeats another, or one of ``examples`` or of ``held_out``."""
     rng = Random(seed)
     sure = [each for each in examples if max(each.target[0], each.target[-1]) >= SURE]
-    made = [*_negations(sure, rng), *_switched(sure, rng)]
+    ways = {"negation": _negations, "switching": _switched}
+    made = [each for kind in KINDS if kind in kinds for each in ways[kind](sure, rng)]
     known = {fingerprint(each.text) for each in (*examples, *held_out)}
     kept = []
     for each in made:

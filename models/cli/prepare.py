@@ -141,10 +141,11 @@ def prepare(
     ] = None,
     data: Annotated[str | None, typer.Option(help="Folder of those sets.")] = None,
     augment: Annotated[
-        bool | None,
+        list[str] | None,
         typer.Option(
-            "--augment/--no-augment",
-            help="Add training texts made of the others: negations, and English and Chinese mixed.",
+            metavar="<negation|switching>",
+            help="Add training texts made of the others: ones that deny something, or English and Chinese "
+            "mixed. Give it twice for both.",
         ),
     ] = None,
 ) -> None:

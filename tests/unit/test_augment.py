@@ -18,7 +18,7 @@ from models.augment.constructions import (
 )
 from models.augment.negation import denied, framed, is_statement
 from models.augment.switching import dictionary, switched
-from models.augment.texts import SURE, augmented
+from models.augment.texts import KINDS, SURE, augmented
 from models.behaviour.suite import Suite, cases, read_suite
 from models.duplicates import fingerprint
 from models.examples import Example
@@ -214,7 +214,7 @@ def test_prepare_adds_them_to_the_training_split_alone(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text("\n".join(lines) + "\n")
     unnamed = PrepareOptions(files=(str(tmp_path / "reviews.csv"),), duplicates="exact", similarity=1.0)
     options = msgspec.structs.replace(unnamed, default_language="en")
-    plain, more = prepare(options), prepare(msgspec.structs.replace(options, augment=True))
+    plain, more = prepare(options), prepare(msgspec.structs.replace(options, augment=KINDS))
     assert more["validation"] == plain["validation"]
     assert more["test"] == plain["test"]
     assert more["train"][: len(plain["train"])] == plain["train"]
@@ -222,6 +222,6 @@ def test_prepare_adds_them_to_the_training_split_alone(tmp_path: Path) -> None:
     assert len(added) == sum(each["rows"] for each in more.description["made"]) > 100
     assert more.description["splits"]["train"]["examples"] == len(more["train"])
     with pytest.raises(UsageError, match="--default-language"):
-        prepare(msgspec.structs.replace(unnamed, augment=True))
+        prepare(msgspec.structs.replace(unnamed, augment=KINDS))
     with pytest.raises(UsageError, match="has none; leave it out"):
-        prepare(PrepareOptions(evaluation="blitzer", data=str(tmp_path), augment=True))
+        prepare(PrepareOptions(evaluation="blitzer", data=str(tmp_path), augment=KINDS))
