@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.cli.adapt import adapt
+from models.cli.average import average
 from models.cli.behave import behave
 from models.cli.calibrate import calibrate
 from models.cli.compare import compare
@@ -34,5 +35,6 @@ def register(app: typer.Typer) -> None:
     app.command("compare")(compare)
     app.command("behave")(behave)
     app.command("calibrate")(calibrate)
+    app.command("average")(average)
     app.command("distil")(distil)
     app.command("trim")(trim)
