@@ -28,6 +28,8 @@ MAX_TEXT_CHARS = 20_000
 """Longest text accepted. The longest Amazon reviews are near 30,000 characters, one in 100,000; a model that
 reads 512 tokens uses the first 3,000."""
 
+Resolution = Literal["recovered", "new_normal"]
+
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT_CHARS)]
 EventTime = Annotated[datetime, msgspec.Meta(tz=True)] | int | float
@@ -98,7 +100,7 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     """Stable across restarts and replays: made from product, channel, rule and onset."""
     sequence: int
-    """1 when it fires; each later transition adds one."""
+    """1 when it fires; each later transition (it becomes critical, it resolves) adds one."""
     state: Literal["firing", "resolved"]
     rule: str
     severity: Literal["warning", "critical"]
@@ -130,6 +132,10 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str
     historic: bool = False
     """The events were old when they reached Kafka (a backfill): nobody should be woken."""
+    resolution: Resolution | None = None
+    """Why it resolved: the share is back, or has been what it is for so long that it is the new normal."""
+    category: str | None = None
+    """Of the product, as the event that caused this transition states it."""
 
 
 EVENT_TYPES: dict[str, type[Review | Chat]] = {"reviews": Review, "chats": Chat}

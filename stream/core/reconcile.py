@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec.structs import replace
 
 from stream.core.events import Channel, rfc3339
-from stream.core.spike import State, pack, unpack
+from stream.core.spike_state import State, pack, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -137,8 +137,8 @@ def _remember(state: State, alerts: Mapping[str, Alert]) -> bool:
     known = alerts.get(_id(state)) if state.events else None
     if known is None:
         return False
-    # A firing alert's own first transition is given out: it is the one they know.
-    told = known.sequence - 1 if state.firing else known.sequence
+    # What a firing alert has given out itself, they know; the next one follows.
+    told = known.sequence - (state.firing.transitions if state.firing else 0)
     changed = told != state.told
     state.told = told
     return changed

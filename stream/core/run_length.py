@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stream.core.spike import evidence_of, hypotheses
+from stream.core.spike import factors, hypotheses
 
 if TYPE_CHECKING:
     from stream.core.spike import Hypotheses, SpikeRule
@@ -47,18 +47,21 @@ def run_length(rule: SpikeRule, baseline: float, share: float, baseline_events: 
 def _excursion(rule: SpikeRule, against: Hypotheses, share: float, patience: float) -> tuple[float, float]:
     """Mean length of an excursion (or of a single event at rest) and the probability that it alarms."""
     length, alarm, events = 1.0, 0.0, 1
-    alive = {1: (share, evidence_of(True, against, 0, 0))}
+    risen, steep = factors(True, against, 0, 0)
+    alive = {1: (share, (1.0 - rule.steep_weight) * risen, rule.steep_weight * steep)}
     while alive and events < patience:
-        after: dict[int, tuple[float, float]] = {}
-        for negatives, (mass, evidence) in alive.items():
+        after: dict[int, tuple[float, float, float]] = {}
+        for negatives, (mass, evidence, steep_evidence) in alive.items():
             length += mass
             for is_negative, chance in ((True, share), (False, 1.0 - share)):
-                grown = evidence * evidence_of(is_negative, against, events, negatives)
+                risen, steep = factors(is_negative, against, events, negatives)
+                grown, steeper = evidence * risen, steep_evidence * steep
                 count = negatives + is_negative
-                if grown >= against.threshold and count >= rule.min_negatives:
+                if grown + steeper >= against.threshold and count >= rule.min_negatives:
                     alarm += mass * chance
-                elif grown > 1.0 and mass * chance > LEAST:
-                    after[count] = (after.get(count, (0.0,))[0] + mass * chance, grown)
+                elif grown + steeper > 1.0 and mass * chance > LEAST:
+                    before = after[count][0] if count in after else 0.0
+                    after[count] = (before + mass * chance, grown, steeper)
         alive = after
         events += 1
     return length, alarm

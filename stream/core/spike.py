@@ -9,18 +9,22 @@ Rules:
 - The detector is a CUSUM (Page 1954; quickest by Lorden 1971, Moustakides 1986) on the likelihood ratio of
   "the share has risen" to "it is what it was", reset where the ratio falls to one. The run of events since
   the last reset is the *excursion*; its first event is the onset.
-- Neither share is known, so each hypothesis is a beta-binomial. "It is what it was" is the posterior of the
-  baseline, learned from the product's own events over a prior. "It has risen" is a beta around
-  ``risen_share`` of it, as sure as ``alternative_events`` events. Each event multiplies the evidence by
-  the ratio of the two predictions of it. With much behind the baseline this is the classical CUSUM; with
-  little, the excursion itself moves what the baseline predicts, so a young product is slower, not noisier:
-  under the prior the ratio is a martingale, and false alarms keep the budget on the average of a fleet.
+- The share of before is not known: "it is what it was" is a beta-binomial, the posterior of the baseline,
+  learned from the product's own events over a prior. How far it has risen is not known either: the evidence
+  is the mean of two likelihood ratios, of a rise of the ordinary size and of a steep one, by weight. Each
+  event multiplies each by the ratio of the two predictions of it. With much behind the baseline this is the
+  classical CUSUM; with little, the excursion itself moves what the baseline predicts, so a young product is
+  slower, not noisier: under the prior the ratio is a martingale, and false alarms keep the budget on the
+  average of a fleet.
 - An excursion's counts join the baseline when the evidence is reset, and are dropped from it when the alert
   fires. The baseline is frozen while an alert fires. It weighs at most ``memory_events``: slow forgetting.
 - Every event belongs to one product, so a fleet's false alarms per event are one in ``run_length`` events
   whatever the number of products. ``stream.core.run_length`` computes run lengths exactly.
 - An alert resolves on events alone, by a second CUSUM the other way round; silence resolves nothing. The
   share at which it begins to resolve lies below the one at which it began to fire: hovering does not flap.
+- What has been so for a week and for 1,000 events is no incident any more: it resolves as the new normal, and
+  the baseline is what the share has been since the onset.
+- A firing alert that gets worse is told again, as critical; it does not get better but by resolving.
 - Only +, -, *, / and sqrt on doubles decide anything: the same bits on every machine.
 """
 
@@ -28,23 +32,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-import struct
 import zlib
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
-from stream.core.events import Alert, Channel, Quote, rfc3339
+from stream.core.events import Alert, Channel, Quote, Resolution, rfc3339
 from stream.core.mask import excerpt
+from stream.core.spike_state import MAX_COUNT, Firing, State, pack, unpack
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Z95 = 1.959963984540054
-MAX_COUNT = 65_535
-"""Counts of a resting state are 16 bits; ``seen`` stops there, an excursion ends long before."""
-
 LEAST_RUN_LENGTH = 200.0
 """A shorter run length would put the threshold below what ten reviews can reach by luck."""
 
@@ -82,11 +83,13 @@ class SpikeRule(msgspec.Struct, frozen=True, kw_only=True):
     memory_events: float = 2_000.0
     """Most a baseline weighs; beyond it, old events fade."""
     risen_odds: float = 2.5
+    steep_odds: float = 8.0
+    steep_weight: float = 0.15
+    """Of the steep alternative; the ordinary one has the rest. A young product's baseline learns an excursion
+    faster than the ordinary alternative can contradict it; the steep one is in time. More would slow ordinary
+    rises down: see docs/decisions/0004-spike-detector.md."""
     share_floor: float = 0.05
     """Keeps a rise worth telling apart from zero: 1% negative to 3% wakes nobody."""
-    alternative_events: float = 100.0
-    """How sure the alternative is of its share. Fewer adapt sooner to other rises, but in a long excursion
-    such an alternative forgets what it stood for: see docs/decisions/0004-spike-detector.md."""
     patience_events: float = 200.0
     """An excursion longer than this and than the baseline's weight says more about the baseline."""
     recovered_evidence: float = 100.0
@@ -95,6 +98,9 @@ class SpikeRule(msgspec.Struct, frozen=True, kw_only=True):
     """Memory of the share whose highest value is an alert's peak."""
     critical_share: float = 0.5
     """Critical: the share is above this with 97.5% confidence, and the baseline is below it."""
+    settled_events: int = 1_000
+    settled_after_ms: int = 7 * 86_400_000
+    """What has lasted for so many events and so long is the new normal."""
     max_quotes: int = 5
     max_authors: int = 32
 
@@ -141,23 +147,25 @@ def threshold(share: float, run_length: float) -> float:
     """The likelihood ratio at which to alarm, for a baseline of ``share``.
 
     A CUSUM's run length is its threshold over a factor that depends on the share alone (Wald's identity: an
-    excursion alarms with probability 1/threshold less the overshoot). The quartic is fitted to
-    ``stream.core.run_length`` for the rule's default alternative, within 7% from 1% to 95%.
+    excursion alarms with probability 1/threshold less the overshoot). The polynomial is fitted to
+    ``stream.core.run_length`` for the rule's default alternatives, within 10% from 1% to 95%.
 
     >>> round(threshold(0.12, 1_000_000.0))
-    69375
+    87114
     """
     p = min(max(share, 0.005), 0.95)
-    return run_length * (0.0420 + p * (0.3027 + p * (-0.6870 + p * (0.5737 - p * 0.2291))))
+    return run_length * (0.0420 + p * (0.6017 + p * (-2.3591 + p * (4.3421 + p * (-3.9299 + p * 1.2968)))))
 
 
 class Hypotheses(NamedTuple):
-    """The two betas of an excursion: what the baseline says, and what a rise would look like."""
+    """What an excursion is judged by: the baseline it began with, and what rises would look like."""
 
     alpha: float
     beta: float
-    risen_alpha: float
-    risen_beta: float
+    risen: float
+    """Share after a rise of the ordinary size."""
+    steep: float
+    """Share after a steep one."""
     threshold: float
     """Likelihood ratio at which to alarm."""
     patience: float
@@ -168,20 +176,18 @@ def hypotheses(rule: SpikeRule, alpha: float, beta: float) -> Hypotheses:
     """Against a baseline of Beta(``alpha``, ``beta``)."""
     weight = alpha + beta
     share = alpha / weight
-    risen = risen_share(share, rule.risen_odds, rule.share_floor)
-    sureness = rule.alternative_events
     return Hypotheses(
         alpha,
         beta,
-        risen * sureness,
-        (1.0 - risen) * sureness,
+        risen_share(share, rule.risen_odds, rule.share_floor),
+        risen_share(share, rule.steep_odds, rule.share_floor),
         threshold(share, rule.run_length),
         max(rule.patience_events, weight),
     )
 
 
-def evidence_of(event_is_negative: bool, before: Hypotheses, events: int, negatives: int) -> float:
-    """The factor by which the next event changes the evidence of an excursion.
+def factors(event_is_negative: bool, before: Hypotheses, events: int, negatives: int) -> tuple[float, float]:
+    """By what the next event multiplies the likelihood ratios of the ordinary and the steep rise.
 
     Args:
         event_is_negative: of the next event.
@@ -190,16 +196,15 @@ def evidence_of(event_is_negative: bool, before: Hypotheses, events: int, negati
         negatives: of those.
 
     >>> rule = rule_from(1.0, 1e6, 20, 8, 0)
-    >>> round(evidence_of(True, hypotheses(rule, 12.0, 88.0), 0, 0), 2)   # 0.329 / 0.12
-    2.74
+    >>> [round(each, 2) for each in factors(True, hypotheses(rule, 12.0, 88.0), 0, 0)]  # 0.329, 0.611 / 0.12
+    [2.74, 5.09]
     """
-    alpha, beta, risen_alpha, risen_beta, _, _ = before
+    alpha, beta, risen, steep, _, _ = before
     if event_is_negative:
-        risen, same = risen_alpha + negatives, alpha + negatives
-    else:
-        positives = events - negatives
-        risen, same = risen_beta + positives, beta + positives
-    return risen * (alpha + beta + events) / (same * (risen_alpha + risen_beta + events))
+        same = (alpha + negatives) / (alpha + beta + events)
+        return risen / same, steep / same
+    same = (beta + (events - negatives)) / (alpha + beta + events)
+    return (1.0 - risen) / same, (1.0 - steep) / same
 
 
 def wilson(negatives: float, events: float) -> tuple[float, float]:
@@ -213,98 +218,6 @@ def wilson(negatives: float, events: float) -> tuple[float, float]:
     centre = (share + z2 / 2.0) / (1.0 + z2)
     half = Z95 / (1.0 + z2) * math.sqrt(share * (1.0 - share) / events + z2 / (4.0 * events))
     return max(0.0, centre - half), min(1.0, centre + half)
-
-
-class Firing(msgspec.Struct, array_like=True):
-    """What is remembered of a firing alert beyond its excursion."""
-
-    severity: Literal["warning", "critical"]
-    historic: bool
-    recovery: float
-    """Likelihood ratio of "back" to "still risen", at least one."""
-    back_events: int
-    """Since ``recovery`` was last one."""
-    back_negatives: int
-    recent_events: float
-    recent_negatives: float
-    peak_share: float
-
-
-class State(msgspec.Struct, array_like=True):
-    """What a (product, channel) carries from call to call."""
-
-    alpha: float
-    """Baseline: weight of negatives, prior included."""
-    beta: float
-    seen: int = 0
-    events: int = 0
-    """Since the onset; zero at rest."""
-    negatives: int = 0
-    evidence: float = 1.0
-    """Likelihood ratio of the excursion."""
-    onset_ms: int = 0
-    alert_id: bytes = b""
-    authors: list[int] = []
-    """CRC-32 of the authors of the excursion's negatives, distinct, up to ``max_authors``."""
-    quotes: list[Quote] = []
-    """Gathered once the evidence is a third of the way to the threshold, in logarithms."""
-    firing: Firing | None = None
-    told: int = 0
-    """Sequences of ``alert_id`` given out before those of this excursion. Only a recount makes it other than
-    zero (``stream.core.reconcile``): what was told of an alert cannot be taken back, only followed."""
-
-
-_REST = struct.Struct("<BddH")
-_EXCURSION = struct.Struct("<BddHHHdq8s")
-_RICH = b"\x02"
-_decode_rich = msgspec.msgpack.Decoder(State).decode
-_encode_rich = msgspec.msgpack.Encoder().encode
-
-
-def pack(state: State) -> bytes:
-    """State as bytes: 19 at rest, 47 and 4 an author in an excursion, MessagePack once there are quotes."""
-    if state.events == 0:
-        return _REST.pack(0, state.alpha, state.beta, state.seen)
-    if state.firing is not None or state.quotes or state.told:
-        return _RICH + _encode_rich(state)
-    packed = _EXCURSION.pack(
-        1,
-        state.alpha,
-        state.beta,
-        state.seen,
-        state.events,
-        state.negatives,
-        state.evidence,
-        state.onset_ms,
-        state.alert_id,
-    )
-    return packed + struct.pack(f"<{len(state.authors)}I", *state.authors) if state.authors else packed
-
-
-def unpack(packed: bytes) -> State:
-    """The inverse of ``pack``.
-
-    Raises:
-        ValueError: the bytes are not a state of this version.
-    """
-    kind = packed[0] if packed else -1
-    try:
-        if kind == 0:
-            _, alpha, beta, seen = _REST.unpack(packed)
-            return State(alpha, beta, seen)
-        if kind == 1:
-            _, alpha, beta, seen, events, negatives, evidence, onset_ms, alert_id = _EXCURSION.unpack_from(
-                packed
-            )
-            authors = struct.unpack_from(f"<{(len(packed) - _EXCURSION.size) // 4}I", packed, _EXCURSION.size)
-            return State(alpha, beta, seen, events, negatives, evidence, onset_ms, alert_id, list(authors))
-        if kind == 2:
-            return _decode_rich(memoryview(packed)[1:])
-    except (struct.error, msgspec.MsgspecError) as error:
-        raise ValueError(f"the spike detector's state is damaged: {error}") from error
-    raise ValueError(
-        f"the spike detector's state is of unknown kind {kind}; was it written by a newer worker?"
-    )
 
 
 class SpikeDetector:
@@ -343,17 +256,17 @@ class SpikeDetector:
             if now.seen < MAX_COUNT:
                 now.seen += 1
             if now.firing is not None:
-                if self._has_recovered(now, now.firing, seen):
-                    transitions.append(self._resolved(product_id, channel, now, now.firing, seen))
-                    _rest(now)
+                transitions += self._while_firing(product_id, channel, now, now.firing, seen)
+                if not now.events:
                     against = None
             elif against is not None or seen.negative:
                 if against is None:
                     against = hypotheses(self.rule, now.alpha, now.beta)
+                    now.evidence, now.steep = 1.0 - self.rule.steep_weight, self.rule.steep_weight
                     now.onset_ms = seen.arrival_ms
                     now.alert_id = self._alert_id(product_id, channel, seen)
                 self._climb(now, against, seen)
-                if now.evidence <= 1.0 or now.events >= against.patience:
+                if now.evidence + now.steep <= 1.0 or now.events >= against.patience:
                     self._learn(now)
                     against = None
                 elif self._is_spike(now, against):
@@ -371,13 +284,14 @@ class SpikeDetector:
         return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8]
 
     def _climb(self, now: State, against: Hypotheses, seen: Observation) -> None:
-        now.evidence *= evidence_of(seen.negative, against, now.events, now.negatives)
+        risen, steep = factors(seen.negative, against, now.events, now.negatives)
+        now.evidence *= risen
+        now.steep *= steep
         now.events += 1
         if seen.negative:
             now.negatives += 1
-            self._remember(
-                now, seen, worth_quoting=now.evidence * now.evidence * now.evidence >= against.threshold
-            )
+            evidence = now.evidence + now.steep
+            self._remember(now, seen, worth_quoting=evidence * evidence * evidence >= against.threshold)
 
     def _remember(self, now: State, complaint: Observation, *, worth_quoting: bool) -> None:
         if complaint.author_id is not None and len(now.authors) < self.rule.max_authors:
@@ -393,7 +307,7 @@ class SpikeDetector:
         now.beta += now.events - now.negatives
         if now.alpha + now.beta > self.rule.memory_events:
             self._forget(now)
-        _rest(now)
+        now.rest()
 
     def _forget(self, now: State) -> None:
         """Shrinks what was learned, not the prior: at a share of zero any complaint would be a proof."""
@@ -404,7 +318,7 @@ class SpikeDetector:
 
     def _is_spike(self, now: State, against: Hypotheses) -> bool:
         return (
-            now.evidence >= against.threshold
+            now.evidence + now.steep >= against.threshold
             and now.negatives >= self.rule.min_negatives
             and now.seen >= self.rule.min_events
         )
@@ -412,10 +326,8 @@ class SpikeDetector:
     def _fire(self, now: State, seen: Observation) -> Firing:
         share = now.negatives / now.events
         weight = min(float(now.events), self.rule.recent_events)
-        usually_below = now.alpha / (now.alpha + now.beta) < self.rule.critical_share
-        surely_above = wilson(now.negatives, now.events)[0] > self.rule.critical_share
         return Firing(
-            severity="critical" if surely_above and usually_below else "warning",
+            severity="critical" if self._is_critical(now) else "warning",
             historic=seen.arrival_ms - seen.event_ms > self.rule.historic_after_ms,
             recovery=1.0,
             back_events=0,
@@ -424,6 +336,43 @@ class SpikeDetector:
             recent_negatives=share * weight,
             peak_share=share,
         )
+
+    def _is_critical(self, now: State) -> bool:
+        """Most customers surely complain, and did not before."""
+        critical = self.rule.critical_share
+        if now.negatives <= critical * now.events or now.alpha / (now.alpha + now.beta) >= critical:
+            return False
+        return wilson(now.negatives, now.events)[0] > critical
+
+    def _while_firing(
+        self, product_id: str, channel: Channel, now: State, firing: Firing, seen: Observation
+    ) -> list[Alert]:
+        """Takes in one event of a firing alert: it ends, or gets worse, or goes on."""
+        if self._has_recovered(now, firing, seen):
+            ended = self._resolved(product_id, channel, now, firing, seen, "recovered")
+            now.rest()
+            return [ended]
+        if self._has_settled(now, seen):
+            ended = self._resolved(product_id, channel, now, firing, seen, "new_normal")
+            self._adopt(now)
+            return [ended]
+        if firing.severity == "warning" and self._is_critical(now):
+            firing.severity = "critical"
+            firing.transitions += 1
+            return [self._fired(product_id, channel, now, firing, seen)]
+        return []
+
+    def _has_settled(self, now: State, seen: Observation) -> bool:
+        lasted_ms = seen.arrival_ms - now.onset_ms
+        return now.events >= self.rule.settled_events and lasted_ms >= self.rule.settled_after_ms
+
+    def _adopt(self, now: State) -> None:
+        """What has been since the onset is what is usual."""
+        now.alpha = self._prior[0] + now.negatives
+        now.beta = self._prior[1] + now.events - now.negatives
+        if now.alpha + now.beta > self.rule.memory_events:
+            self._forget(now)
+        now.rest()
 
     def _has_recovered(self, now: State, firing: Firing, seen: Observation) -> bool:
         """Takes in one event of a firing alert."""
@@ -459,13 +408,22 @@ class SpikeDetector:
     def _fired(
         self, product_id: str, channel: Channel, now: State, firing: Firing, seen: Observation
     ) -> Alert:
-        return self._alert(product_id, channel, now, firing, seen, (now.negatives, now.events), "firing")
+        since_onset = (now.negatives, now.events)
+        return self._alert(product_id, channel, now, firing, seen, since_onset, None)
 
     def _resolved(
-        self, product_id: str, channel: Channel, now: State, firing: Firing, seen: Observation
+        self,
+        product_id: str,
+        channel: Channel,
+        now: State,
+        firing: Firing,
+        seen: Observation,
+        resolution: Resolution,
     ) -> Alert:
+        firing.transitions += 1
         back = (firing.back_negatives, firing.back_events)
-        return self._alert(product_id, channel, now, firing, seen, back, "resolved")
+        current = back if resolution == "recovered" else (firing.recent_negatives, firing.recent_events)
+        return self._alert(product_id, channel, now, firing, seen, current, resolution)
 
     def _alert(
         self,
@@ -475,13 +433,13 @@ class SpikeDetector:
         firing: Firing,
         seen: Observation,
         current: tuple[float, float],
-        state: Literal["firing", "resolved"],
+        resolution: Resolution | None,
     ) -> Alert:
         weight = now.alpha + now.beta
         return Alert(
             id=now.alert_id.hex(),
-            sequence=now.told + (1 if state == "firing" else 2),
-            state=state,
+            sequence=now.told + firing.transitions,
+            state="firing" if resolution is None else "resolved",
             rule=self.rule.name,
             severity=firing.severity,
             product_id=product_id,
@@ -504,16 +462,9 @@ class SpikeDetector:
             duration_s=max(0, seen.arrival_ms - now.onset_ms) / 1000.0,
             model_version=self.model_version,
             historic=firing.historic,
+            resolution=resolution,
+            category=seen.category,
         )
-
-
-def _rest(now: State) -> None:
-    now.events = now.negatives = 0
-    now.evidence = 1.0
-    now.authors = []
-    now.quotes = []
-    now.firing = None
-    now.told = 0
 
 
 def _keep_quote(quotes: list[Quote], complaint: Observation, most: int) -> None:

@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from stream.core.events import rfc3339
 from stream.core.reconcile import latest, reconcile
-from stream.core.spike import Observation, SpikeDetector, pack, rule_from, unpack
+from stream.core.spike import Observation, SpikeDetector, rule_from
+from stream.core.spike_state import pack, unpack
 
 if TYPE_CHECKING:
     from stream.core.events import Alert
