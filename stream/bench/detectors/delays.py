@@ -7,6 +7,7 @@ Rules:
   Learned, it has seen so many events of the product and is in whatever state they left; a product whose alert
   fires on them is drawn, and dropped.
 - A miss is no alert within ``CAP`` times the reference's mean delay, and counts as that many events.
+- A rise that the reference itself takes more than ``LONGEST`` events to find is not asked for.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ RUN_LENGTHS = (3.8e4, 1e6)
 LEARNED = (None, 200, 1_000)
 """Events seen before the rise; None: told the base rate."""
 CAP = 5
+LONGEST = 2_000
 
 
 class Delay(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,5 +148,7 @@ def delays(
     for run_length in run_lengths:
         for learned in LEARNED:
             for usual in USUAL:
+                reference = exact_cusum(usual, design(usual), run_length)
                 for odds in ODDS:
-                    yield delay(run_length, usual, odds, learned, tries, least_negatives)
+                    if mean_events(reference, times_odds(usual, odds)) <= LONGEST:
+                        yield delay(run_length, usual, odds, learned, tries, least_negatives)

@@ -8,4 +8,5 @@ class Part(StrEnum):
 
     RUN_LENGTH = "run-length"
     DELAY = "delay"
+    PEERS = "peers"
     LIFECYCLE = "lifecycle"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import msgspec
 
+from stream.bench.detectors import adwin
 from stream.bench.detectors.delays import Delay, delays
 from stream.bench.detectors.fleets import FULL, QUICK, Fleet, fleets
+from stream.bench.detectors.grid import Cell, Tuning, grid
 from stream.bench.detectors.lifecycle import Lifecycle, lifecycle
 from stream.bench.detectors.parts import Part
+from stream.bench.detectors.verdicts import Reading, Summary, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +23,10 @@ class Report(msgspec.Struct, kw_only=True):
 
     fleets: list[Fleet] | None = None
     delays: list[Delay] | None = None
+    cells: list[Cell] | None = None
+    summaries: list[Summary] | None = None
+    without_adwin: bool = False
+    """River is not installed."""
     lifecycle: Lifecycle | None = None
 
 
@@ -29,7 +36,7 @@ def run(parts: Sequence[Part], *, quick: bool, least_negatives: int = 8) -> Repo
     Args:
         parts: which.
         quick: fewer tries and shorter run lengths: wider intervals in about a tenth of the time.
-        least_negatives: the rule's minimum, for run length and delay.
+        least_negatives: the rule's minimum, for run length and delay; beside the contestants it is one.
     """
     report = Report()
     if Part.RUN_LENGTH in parts:
@@ -37,6 +44,13 @@ def run(parts: Sequence[Part], *, quick: bool, least_negatives: int = 8) -> Repo
     if Part.DELAY in parts:
         tried = delays(tries=60, run_lengths=(3.8e4,), least_negatives=least_negatives) if quick else None
         report.delays = list(tried or delays(least_negatives=least_negatives))
+    if Part.PEERS in parts:
+        cells = list(grid(150, 150_000, 40_000) if quick else grid())
+        report.cells = cells
+        report.summaries = [
+            summary(cells, tuning, reading) for tuning in get_args(Tuning) for reading in get_args(Reading)
+        ]
+        report.without_adwin = not adwin.is_installed()
     if Part.LIFECYCLE in parts:
         report.lifecycle = lifecycle(40 if quick else 200)
     return report

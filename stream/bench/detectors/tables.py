@@ -16,16 +16,23 @@ if TYPE_CHECKING:
     from stream.bench.detectors.fleets import Fleet
     from stream.bench.detectors.lifecycle import Lifecycle
     from stream.bench.detectors.report import Report
+    from stream.bench.detectors.verdicts import Summary
 
 
 def show(report: Report) -> None:
     """Prints what was measured."""
     out = Console()
+    if not out.is_terminal:
+        out.width = 110  # into a file: no table is cut
     if report.fleets is not None:
         out.print(_fleets(report.fleets))
     if report.delays is not None:
         for history, found in groupby(report.delays, lambda each: (each.run_length, each.learned)):
             out.print(_delays(*history, list(found)))
+    if report.summaries is not None:
+        _show_peers(out, report.summaries)
+        if report.without_adwin:
+            out.print("ADWIN took no part: river is not installed. `pip install river` adds it.")
     if report.lifecycle is not None:
         for table in _lifecycle(report.lifecycle):
             out.print(table)
@@ -92,6 +99,39 @@ def _delays(run_length: float, learned: int | None, found: Sequence[Delay]) -> T
         (*columns, "missed"),
         rows,
     )
+
+
+def _show_peers(out: Console, found: Sequence[Summary]) -> None:
+    rows = [
+        (
+            each.tuning,
+            each.reading,
+            each.cells,
+            f"{each.quickest:.1%}",
+            f"{each.level:.1%}",
+            f"{len(each.slower) / each.cells:.1%}",
+        )
+        for each in found
+    ]
+    columns = ("tuned by", "reading", "cells", "quickest", "level", "slower")
+    out.print(_table("Ours against the others at equal false-alarm rate, share of the cells", columns, rows))
+    for each in found:
+        out.print(f"tuned by {each.tuning}, {each.reading}: {'; '.join(each.field)}")
+    columns = ("usual", "odds", "learned", "events", "ours", "theirs", "by")
+    for each in found:
+        rows = [
+            (
+                at.usual,
+                f"x{at.odds:g}",
+                "known" if at.learned is None else at.learned,
+                at.events,
+                f"{at.ours:.1f}",
+                f"{at.theirs:.1f}",
+                at.by,
+            )
+            for at in each.slower
+        ]
+        out.print(_table(f"Where ours is not the quickest: {each.tuning}, {each.reading}", columns, rows))
 
 
 def _lifecycle(found: Lifecycle) -> Iterable[Table]:
