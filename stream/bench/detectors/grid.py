@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     Name = tuple[str, str]
 
 RUN_LENGTH = 1e4
-"""Short enough for a hundred false alarms of each contestant at each usual share and history."""
+"""Short enough for a hundred false alarms at each usual share and history."""
 USUAL = (0.02, 0.05, 0.12, 0.2, 0.35)
 ODDS = (2.0, 2.5, 4.0, 8.0)
 LEARNED = (20, 50, 200, 1_000, None)
@@ -45,9 +45,9 @@ VOLUMES = (20, 50, 200, 1_000)
 LIFE, YOUNGEST = 2_000, 20
 """Events of a product of the fleet, and how many it has had when it is judged first."""
 RUNNING_START = 1_000
-STATIONARY_EVENTS = 2_000_000
-"""Judged for false alarms at each usual share and history: 200 alarms are allowed."""
-ADWIN_EVENTS = 400_000
+STATIONARY_EVENTS = 1_000_000
+"""Judged for false alarms at each usual share and history: 100 alarms are allowed."""
+ADWIN_EVENTS = 200_000
 LEAST_ALARMS = 5
 """Contestants are tuned to no fewer: where ours has fewer the comparison favours them."""
 
@@ -106,20 +106,28 @@ def ours(known: float | None) -> SpikeDetector:
     return SpikeDetector(under if known is None else knowing(under, known), "bench")
 
 
-def delays_of_ours(streams: Streams) -> Delays:
-    """Events until the alert in each stream, infinite where it does not come, NaN where it fired before."""
+def states_of_ours(streams: Streams) -> list[bytes | None]:
+    """The state of each stream when judging begins; None where the alert is firing."""
     detector = ours(streams.known)
-    told = []
+    told: list[bytes | None] = []
     for labels in streams.labels:
         firing = False
         for after, alerts in judged(detector, None, labels[: streams.learned]):
             state = after
             firing = alerts[-1].state == "firing" if alerts else firing
-        if firing:
-            told.append(np.nan)
-        else:
-            rest = labels[streams.learned :]
-            told.append(first_firing(detector, state, rest, streams.learned) or np.inf)
+        told.append(None if firing else state)
+    return told
+
+
+def delays_of_ours(streams: Streams, states: Sequence[bytes | None]) -> Delays:
+    """Events until the alert in each stream, infinite where it does not come, NaN where it fired before."""
+    detector = ours(streams.known)
+    told = []
+    for labels, state in zip(streams.labels, states, strict=True):
+        rest = labels[streams.learned :]
+        told.append(
+            np.nan if state is None else first_firing(detector, state, rest, streams.learned) or np.inf
+        )
     return np.array(told)
 
 
@@ -128,7 +136,7 @@ def stationary(usual: float, learned: int, judged_events: int, known: float | No
     rng = np.random.default_rng(7)
     labels = rng.random((max(1, total // judged_events), learned + judged_events)) < usual
     streams = Streams(labels, learned, known)
-    delayed = delays_of_ours(streams)
+    delayed = delays_of_ours(streams, states_of_ours(streams))
     return Stationary(
         streams=streams,
         alarmed=np.isfinite(delayed[~np.isnan(delayed)]),
@@ -170,10 +178,7 @@ def contests(
     statistics = dict(charts(streams))
     few = Streams(streams.labels[:adwins], streams.learned, streams.known)
     for tuning, at in tunings.items():
-        theirs = {
-            name: [delays(statistic, at.charts[name], most) for most in VOLUMES]
-            for name, statistic in statistics.items()
-        }
+        theirs = {name: delays(statistic, at.charts[name], VOLUMES) for name, statistic in statistics.items()}
         if at.delta:
             rises = adwin.first_rises(few, at.delta)
             theirs["ADWIN", "delta tuned"] = [np.minimum(rises, most) for most in VOLUMES]
@@ -199,10 +204,13 @@ def cells_of(
 ) -> Iterator[Cell]:
     """Every rise and volume at one usual share and history."""
     tunings: dict[Tuning, Tuned] = {"fleet": fleet, "cell": all_tuned([here], adwin_events)}
+    states = None
     for odds in ODDS:
         known = usual if learned is None else None
         streams = rise(usual, odds, learned or RUNNING_START, known, tries)
-        delayed = delays_of_ours(streams)
+        # Every rise has the same past.
+        states = states or states_of_ours(streams)
+        delayed = delays_of_ours(streams, states)
         adwins = adwin_events // streams.labels.shape[1] + 1
         entered = contests(streams, delayed, tunings, adwins)
         for most, each in zip(VOLUMES, entered, strict=True):
@@ -219,7 +227,7 @@ def cells_of(
 
 
 def grid(
-    tries: int = 2_000, total: int = STATIONARY_EVENTS, adwin_events: int = ADWIN_EVENTS
+    tries: int = 1_000, total: int = STATIONARY_EVENTS, adwin_events: int = ADWIN_EVENTS
 ) -> Iterator[Cell]:
     """Every cell.
 

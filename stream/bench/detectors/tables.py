@@ -102,7 +102,7 @@ def _delays(run_length: float, learned: int | None, found: Sequence[Delay]) -> T
 
 
 def _show_peers(out: Console, found: Sequence[Summary]) -> None:
-    rows = [
+    rows: list[Sequence[object]] = [
         (
             each.tuning,
             each.reading,
@@ -117,6 +117,20 @@ def _show_peers(out: Console, found: Sequence[Summary]) -> None:
     out.print(_table("Ours against the others at equal false-alarm rate, share of the cells", columns, rows))
     for each in found:
         out.print(f"tuned by {each.tuning}, {each.reading}: {'; '.join(each.field)}")
+    rows = [
+        (
+            each.tuning,
+            each.reading,
+            duel.family,
+            f"{duel.quicker:.1%}",
+            f"{duel.level:.1%}",
+            f"{duel.slower:.1%}",
+        )
+        for each in found
+        for duel in each.duels
+    ]
+    columns = ("tuned by", "reading", "against", "quicker", "level", "slower")
+    out.print(_table("Ours against one family alone, share of the cells", columns, rows))
     columns = ("usual", "odds", "learned", "events", "ours", "theirs", "by")
     for each in found:
         rows = [

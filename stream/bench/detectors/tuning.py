@@ -88,8 +88,15 @@ def tuned(stationary: Sequence[Extremes], rate: float) -> Threshold:
     return Threshold(float(levels[low]), float(levels[high]), min(1.0, max(0.0, toss)))
 
 
-def delays(statistic: npt.NDArray[np.float64], threshold: Threshold, most: int) -> npt.NDArray[np.float64]:
-    """Each stream's mean delay over the toss, a miss as ``most`` events; NaN where it was firing before."""
-    low = np.minimum(first_passage(statistic, threshold.low), most)
-    high = np.minimum(first_passage(statistic, threshold.high), most)
-    return np.asarray(threshold.toss * low + (1 - threshold.toss) * high)
+def delays(
+    statistic: npt.NDArray[np.float64], threshold: Threshold, volumes: Sequence[int]
+) -> list[npt.NDArray[np.float64]]:
+    """Each stream's mean delay over the toss, for each volume: a miss counts as that many events.
+
+    NaN where the stream was firing before.
+    """
+    low, high = first_passage(statistic, threshold.low), first_passage(statistic, threshold.high)
+    return [
+        threshold.toss * np.minimum(low, most) + (1 - threshold.toss) * np.minimum(high, most)
+        for most in volumes
+    ]
