@@ -58,7 +58,7 @@ class Streams:
 
     def window_start(self, window: int) -> npt.NDArray[np.int64]:
         """Events before the last ``window``, or before the second half where that is more."""
-        return self.seen - np.minimum(window, self.seen // 2)
+        return np.asarray(self.seen - np.minimum(window, self.seen // 2))
 
     def baseline(self, window: int) -> Statistic:
         """The usual share by the events before the window."""

@@ -131,7 +131,7 @@ def _show_peers(out: Console, found: Sequence[Summary]) -> None:
     ]
     columns = ("tuned by", "reading", "against", "quicker", "level", "slower")
     out.print(_table("Ours against one family alone, share of the cells", columns, rows))
-    columns = ("usual", "odds", "learned", "events", "ours", "theirs", "by")
+    headings = ("usual", "odds", "learned", "events", "ours", "theirs", "by")
     for each in found:
         rows = [
             (
@@ -145,7 +145,7 @@ def _show_peers(out: Console, found: Sequence[Summary]) -> None:
             )
             for at in each.slower
         ]
-        out.print(_table(f"Where ours is not the quickest: {each.tuning}, {each.reading}", columns, rows))
+        out.print(_table(f"Where ours is not the quickest: {each.tuning}, {each.reading}", headings, rows))
 
 
 def _lifecycle(found: Lifecycle) -> Iterable[Table]:
