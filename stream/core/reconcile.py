@@ -126,7 +126,7 @@ def _begun(
     return [
         replace(
             alert,
-            sequence=known.sequence + 1 if known is not None else 1,
+            sequence=known.sequence + 1 if known is not None else alert.sequence,
             historic=alert.historic or age_ms > historic_after_ms,
         )
     ]

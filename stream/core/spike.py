@@ -151,7 +151,7 @@ def threshold(share: float, run_length: float) -> float:
     ``stream.core.run_length`` for the rule's default alternatives, within 10% from 1% to 95%.
 
     >>> round(threshold(0.12, 1_000_000.0))
-    87114
+    86953
     """
     p = min(max(share, 0.005), 0.95)
     return run_length * (0.0420 + p * (0.6017 + p * (-2.3591 + p * (4.3421 + p * (-3.9299 + p * 1.2968)))))

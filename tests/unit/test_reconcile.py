@@ -22,7 +22,7 @@ DAY_MS = 86_400_000
 PRODUCT = ("p1", "reviews")
 
 OLD = SpikeDetector(rule_from(1.0, 2_000.0, 20, 8, DAY_MS), "m1")
-STRICTER = SpikeDetector(rule_from(1.0, 2_000_000.0, 20, 8, DAY_MS), "m2")
+STRICTER = SpikeDetector(rule_from(1.0, 2e9, 20, 8, DAY_MS), "m2")
 LOOSER = SpikeDetector(rule_from(1.0, 400.0, 20, 8, DAY_MS), "m3")
 
 
@@ -74,8 +74,8 @@ def fires(state: bytes) -> set[str]:
     return {now.alert_id.hex()} if now.firing else set()
 
 
-INCIDENT = events((300, 0.1), (60, 0.7))
-CLIMBING = 312
+INCIDENT = events((300, 0.1), (100, 0.45))
+CLIMBING = 340
 """So far the old rule has fired and the stricter one has not, both on the same onset."""
 
 
