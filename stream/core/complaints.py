@@ -18,6 +18,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 import zlib
 from typing import TYPE_CHECKING
 
@@ -162,7 +163,7 @@ def _worth(sentence: Sentence, weights: Mapping[str, float], background: Backgro
     """How well a sentence stands for its complaint."""
     shared = sum(weights[term.key] for term in sentence.terms if term.key in weights)
     # Square root: a long sentence says more, but not in proportion. One: the first complaint shares nothing.
-    return (1.0 + shared) / len(sentence.terms) ** 0.5 * background.blame(sentence.tone_words)
+    return (1.0 + shared) / math.sqrt(len(sentence.terms)) * background.blame(sentence.tone_words)
 
 
 def _least_missed(kept: list[Kept], weights: Mapping[str, float], background: Background) -> int:
