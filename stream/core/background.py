@@ -10,7 +10,8 @@ Rules:
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, reduce
+from operator import add
 from typing import TYPE_CHECKING, NamedTuple
 
 from stream.errors import UsageError
@@ -93,6 +94,15 @@ def parse(table: str) -> Background:
 @cache  # a few hundred shares are different
 def _rarity(share: int) -> float:
     return ln(TEN_THOUSAND / share)
+
+
+def total(terms: Iterable[float]) -> float:
+    """Their sum, one after another: ``sum`` compensates rounding from Python 3.12 on, so its bits differ.
+
+    >>> total([0.1] * 10)
+    0.9999999999999999
+    """
+    return reduce(add, terms, 0.0)
 
 
 def ln(x: float) -> float:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stream.core.background import total
 from stream.core.mask import TORN_CHARS, excerpt
 from stream.core.sentences import Sentence, read, sentences
 from stream.core.words import MOST_TERMS, READ_CHARS, Term
@@ -161,7 +162,7 @@ def _terms_of(said: list[Sentence]) -> list[Term]:
 
 def _worth(sentence: Sentence, weights: Mapping[str, float], background: Background) -> float:
     """How well a sentence stands for its complaint."""
-    shared = sum(weights[term.key] for term in sentence.terms if term.key in weights)
+    shared = total(weights[term.key] for term in sentence.terms if term.key in weights)
     # Square root: a long sentence says more, but not in proportion. One: the first complaint shares nothing.
     return (1.0 + shared) / math.sqrt(len(sentence.terms)) * background.blame(sentence.tone_words)
 
@@ -179,5 +180,5 @@ def _least_missed(kept: list[Kept], weights: Mapping[str, float], background: Ba
         said_alone = [
             weights[term.key] / times[term.key] ** 2 for term in sentence.terms if term.key in weights
         ]
-        losses.append(sum(said_alone) * background.blame(sentence.tone_words) * each.complaints)
+        losses.append(total(said_alone) * background.blame(sentence.tone_words) * each.complaints)
     return losses.index(min(losses))

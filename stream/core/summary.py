@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from stream.core.background import total
 from stream.core.sentences import read
 
 if TYPE_CHECKING:
@@ -90,11 +91,11 @@ def _marginal(at: int, relevance: list[float], vectors: list[dict[str, float]], 
 
 
 def _cosine(one: Mapping[str, float], other: Mapping[str, float]) -> float:
-    shared = sum(weight * other[key] for key, weight in one.items() if key in other)
+    shared = total(weight * other[key] for key, weight in one.items() if key in other)
     if not shared:
         return 0.0
     return shared / math.sqrt(_square(one) * _square(other))
 
 
 def _square(vector: Mapping[str, float]) -> float:
-    return sum(weight * weight for weight in vector.values())
+    return total(weight * weight for weight in vector.values())
