@@ -118,11 +118,12 @@ def _value(record: Record, limits: Limits) -> bytes:
 def _event(record: Record, message: Review | Chat, limits: Limits) -> Event | None:
     """The event, or None for a line that is skipped by rule."""
     if isinstance(message, Review):
-        title = message.title
+        title, author_id = message.title, message.author_id
     elif message.role == "agent":
         return None
     else:
-        title = None
+        # A conversation is one customer's: its lines are not many people's complaints.
+        title, author_id = None, message.author_id or message.conversation_id
     # Before cleaning, which would take it out: a producer that sends binary should hear of it.
     if "\0" in message.text or "\0" in message.product_id or (title and "\0" in title):
         raise ValueError("the text or product_id has a NUL character")
@@ -147,7 +148,7 @@ def _event(record: Record, message: Review | Chat, limits: Limits) -> Event | No
         text,
         event_ms,
         arrival_ms,
-        message.author_id,
+        author_id,
         message.category,
     )
 

@@ -16,6 +16,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from stream.core.clean import clean
+from stream.core.phrases import Phrase  # noqa: TC001  # msgspec reads the annotations
+from stream.core.summary import Said  # noqa: TC001
 
 Channel = Literal["reviews", "chats"]
 CHANNELS: tuple[Channel, ...] = ("reviews", "chats")
@@ -136,6 +138,12 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Why it resolved: the share is back, or has been what it is for so long that it is the new normal."""
     category: str | None = None
     """Of the product, as the event that caused this transition states it."""
+    phrases: list[Phrase] = []
+    """What sets these complaints apart from the product's earlier ones, the most telling first."""
+    summary: list[Said] = []
+    """Two or three of the complaints' own sentences, personal data masked."""
+    vocabulary: str = ""
+    """Version of the table of ordinary phrases that ``phrases`` was told from."""
 
 
 EVENT_TYPES: dict[str, type[Review | Chat]] = {"reviews": Review, "chats": Chat}

@@ -24,6 +24,8 @@ Rules:
   share at which it begins to resolve lies below the one at which it began to fire: hovering does not flap.
 - What has been so for a week and for 1,000 events is no incident any more: it resolves as the new normal, and
   the baseline is what the share has been since the onset.
+- Of one author, and from the time that something is in the air also of one text, an excursion counts two
+  negatives (``stream.core.damping``): ten posts of one person are not a trend.
 - A firing alert that gets worse is told again, as critical; it does not get better but by resolving.
 - Only +, -, *, / and sqrt on doubles decide anything: the same bits on every machine.
 """
@@ -37,15 +39,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 
+from stream.core.background import NOTHING_KNOWN
+from stream.core.complaints import Complaints
+from stream.core.damping import admits, author_hash, text_hash
 from stream.core.events import Alert, Channel, Quote, Resolution, rfc3339
 from stream.core.mask import excerpt
+from stream.core.phrases import top_phrases
 from stream.core.spike_state import MAX_COUNT, Firing, State, pack, unpack
+from stream.core.summary import summary
+from stream.core.usual import pack as pack_usual
+from stream.core.usual import unpack as unpack_usual
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stream.core.background import Background
+
 Z95 = 1.959963984540054
+USUAL_SAMPLE = 8
+"""Of so many ordinary complaints one is remembered: reading it costs ten times what judging it does."""
+
 LEAST_RUN_LENGTH = 200.0
 """A shorter run length would put the threshold below what ten reviews can reach by luck."""
 
@@ -102,7 +116,10 @@ class SpikeRule(msgspec.Struct, frozen=True, kw_only=True):
     settled_after_ms: int = 7 * 86_400_000
     """What has lasted for so many events and so long is the new normal."""
     max_quotes: int = 5
-    max_authors: int = 32
+    max_complaints: int = 200
+    """Whose phrases are counted: enough to say what an incident is about, and a flood costs no more."""
+    usual_after_events: int = 50
+    """From here on a product remembers what is complained about anyway."""
 
 
 def rule_from(
@@ -221,11 +238,18 @@ def wilson(negatives: float, events: float) -> tuple[float, float]:
 
 
 class SpikeDetector:
-    """Judges the events of one product and channel after another under one rule."""
+    """Judges the events of one product and channel after another under one rule.
 
-    def __init__(self, rule: SpikeRule, model_version: str) -> None:
+    Args:
+        rule: what to alarm at.
+        model_version: named in alerts.
+        background: what customers write anyway, to tell what they complain of now from it.
+    """
+
+    def __init__(self, rule: SpikeRule, model_version: str, background: Background = NOTHING_KNOWN) -> None:
         self.rule = rule
         self.model_version = model_version
+        self._background = background
         self._prior = (
             rule.prior_share * rule.prior_events,
             (1.0 - rule.prior_share) * rule.prior_events,
@@ -253,18 +277,14 @@ class SpikeDetector:
         against = hypotheses(self.rule, now.alpha, now.beta) if now.events else None
         memory = self.rule.memory_events
         for seen in observations:
-            if now.seen < MAX_COUNT:
-                now.seen += 1
+            now.seen += now.seen < MAX_COUNT
             if now.firing is not None:
                 transitions += self._while_firing(product_id, channel, now, now.firing, seen)
-                if not now.events:
-                    against = None
+                against = against if now.events else None
             elif against is not None or seen.negative:
-                if against is None:
-                    against = hypotheses(self.rule, now.alpha, now.beta)
-                    now.evidence, now.steep = 1.0 - self.rule.steep_weight, self.rule.steep_weight
-                    now.onset_ms = seen.arrival_ms
-                    now.alert_id = self._alert_id(product_id, channel, seen)
+                against = against or self._begin(product_id, channel, now, seen)
+                if seen.negative and not self._is_admitted(now, against, seen):
+                    continue
                 self._climb(now, against, seen)
                 if now.evidence + now.steep <= 1.0 or now.events >= against.patience:
                     self._learn(now)
@@ -283,6 +303,13 @@ class SpikeDetector:
         name = f"{product_id}\0{channel}\0{self.rule.name}\0{onset.arrival_ms}\0{onset.event_id}"
         return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8]
 
+    def _begin(self, product_id: str, channel: Channel, now: State, seen: Observation) -> Hypotheses:
+        """Begins an excursion."""
+        now.evidence, now.steep = 1.0 - self.rule.steep_weight, self.rule.steep_weight
+        now.onset_ms = seen.arrival_ms
+        now.alert_id = self._alert_id(product_id, channel, seen)
+        return hypotheses(self.rule, now.alpha, now.beta)
+
     def _climb(self, now: State, against: Hypotheses, seen: Observation) -> None:
         risen, steep = factors(seen.negative, against, now.events, now.negatives)
         now.evidence *= risen
@@ -290,16 +317,24 @@ class SpikeDetector:
         now.events += 1
         if seen.negative:
             now.negatives += 1
-            evidence = now.evidence + now.steep
-            self._remember(now, seen, worth_quoting=evidence * evidence * evidence >= against.threshold)
+            if _is_in_the_air(now, against):
+                self._gather(now, seen)
+            elif now.seen >= self.rule.usual_after_events and _is_sampled(seen):
+                usual = unpack_usual(now.usual or None)
+                usual.add(seen.text, self._background)
+                now.usual = pack_usual(usual)
 
-    def _remember(self, now: State, complaint: Observation, *, worth_quoting: bool) -> None:
-        if complaint.author_id is not None and len(now.authors) < self.rule.max_authors:
-            author = zlib.crc32(complaint.author_id.encode("utf-8", "surrogatepass"))
-            if author not in now.authors:
-                now.authors.append(author)
-        if worth_quoting:
-            _keep_quote(now.quotes, complaint, self.rule.max_quotes)
+    def _is_admitted(self, now: State, against: Hypotheses, complaint: Observation) -> bool:
+        # A text's hash is dear, and copies are no matter while little is proved.
+        text = text_hash(complaint.text) if _is_in_the_air(now, against) else None
+        return admits(now.damping, author_hash(complaint.author_id), text)
+
+    def _gather(self, now: State, complaint: Observation) -> None:
+        _keep_quote(now.quotes, complaint, self.rule.max_quotes)
+        if now.complaints is None:
+            now.complaints = Complaints()
+        if now.complaints.number < self.rule.max_complaints:
+            now.complaints.add(complaint.text, self._background)
 
     def _learn(self, now: State) -> None:
         """The excursion came to nothing: its events are the product's ordinary life."""
@@ -348,6 +383,8 @@ class SpikeDetector:
         self, product_id: str, channel: Channel, now: State, firing: Firing, seen: Observation
     ) -> list[Alert]:
         """Takes in one event of a firing alert: it ends, or gets worse, or goes on."""
+        if seen.negative and not admits(now.damping, author_hash(seen.author_id), text_hash(seen.text)):
+            return []
         if self._has_recovered(now, firing, seen):
             ended = self._resolved(product_id, channel, now, firing, seen, "recovered")
             now.rest()
@@ -376,7 +413,7 @@ class SpikeDetector:
 
     def _has_recovered(self, now: State, firing: Firing, seen: Observation) -> bool:
         """Takes in one event of a firing alert."""
-        back, risen = self._recovery_shares(now)
+        back, risen = self._recovery_shares(now, firing)
         factor = back / risen if seen.negative else (1.0 - back) / (1.0 - risen)
         firing.recovery *= factor
         firing.back_events += 1
@@ -390,19 +427,22 @@ class SpikeDetector:
         firing.peak_share = max(firing.peak_share, firing.recent_negatives / firing.recent_events)
         if seen.negative:
             now.negatives += 1
-            self._remember(now, seen, worth_quoting=True)
+            self._gather(now, seen)
         return firing.recovery >= self.rule.recovered_evidence
 
-    def _recovery_shares(self, now: State) -> tuple[float, float]:
+    def _recovery_shares(self, now: State, firing: Firing) -> tuple[float, float]:
         """The shares that mean "back" and "still risen".
 
         Back is a standard deviation of grace above the baseline. Still risen is halfway from there to the
-        incident's own share: a high incident is over soon, a low one that hovers does not flap.
+        incident's own share: a high incident is over soon, a low one that hovers does not flap. Its own share
+        is that of before the events that speak for "back": they would draw the two together, and an alert on
+        a young product would hardly ever resolve.
         """
         weight = now.alpha + now.beta
         share = now.alpha / weight
         back = min(share + math.sqrt(share * (1.0 - share) / (weight + 1.0)), (1.0 + share) / 2.0)
-        halfway = (back + now.negatives / now.events) / 2.0
+        own = (now.negatives - firing.back_negatives) / (now.events - firing.back_events)
+        halfway = (back + own) / 2.0
         return back, max(halfway, back + self.rule.share_floor * (1.0 - back))
 
     def _fired(
@@ -436,6 +476,7 @@ class SpikeDetector:
         resolution: Resolution | None,
     ) -> Alert:
         weight = now.alpha + now.beta
+        usual = unpack_usual(now.usual or None)
         return Alert(
             id=now.alert_id.hex(),
             sequence=now.told + firing.transitions,
@@ -455,7 +496,7 @@ class SpikeDetector:
             baseline_interval=wilson(now.alpha, weight),
             baseline_events=weight,
             false_alarm_run_length=self.rule.run_length,
-            distinct_authors=len(now.authors),
+            distinct_authors=now.damping.distinct_authors,
             quotes=list(now.quotes),
             peak_share=firing.peak_share,
             # Producers may set record timestamps, and clocks step back.
@@ -464,7 +505,20 @@ class SpikeDetector:
             historic=firing.historic,
             resolution=resolution,
             category=seen.category,
+            phrases=top_phrases(now.complaints, usual, self._background) if now.complaints else [],
+            summary=summary(now.complaints, self._background) if now.complaints else [],
+            vocabulary=self._background.version,
         )
+
+
+def _is_in_the_air(now: State, against: Hypotheses) -> bool:
+    """The evidence is a third of the way to the threshold, in logarithms."""
+    evidence = now.evidence + now.steep
+    return evidence * evidence * evidence >= against.threshold
+
+
+def _is_sampled(complaint: Observation) -> bool:
+    return zlib.crc32(complaint.event_id.encode("utf-8", "surrogatepass")) % USUAL_SAMPLE == 0
 
 
 def _keep_quote(quotes: list[Quote], complaint: Observation, most: int) -> None:

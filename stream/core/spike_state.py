@@ -1,7 +1,8 @@
 """What the spike detector remembers of one product on one channel, from call to call.
 
 Rules:
-- It travels to Redis and back with every micro-batch, so it is small: 19 bytes at rest. Most products rest.
+- It travels to Redis and back with every micro-batch, so it is small: 19 bytes at rest, and 128 more for a
+  product with enough of a past to know what customers complain about anyway. Most products rest.
 - An excursion is a run of events whose evidence for a rise has not fallen back; what is gathered of it
   (authors, quotes) goes when it ends.
 - Bytes of a kind that is not known are refused by name: they are a newer worker's.
@@ -14,7 +15,11 @@ from typing import Literal
 
 import msgspec
 
+from stream.core import damping
+from stream.core.complaints import Complaints  # noqa: TC001  # msgspec reads the annotations
+from stream.core.damping import Damping
 from stream.core.events import Quote  # noqa: TC001  # msgspec reads the annotation
+from stream.core.usual import PACKED_BYTES
 
 MAX_COUNT = 65_535
 """Counts of a resting state are 16 bits; ``seen`` stops there, an excursion ends long before."""
@@ -53,10 +58,15 @@ class State(msgspec.Struct, array_like=True):
     """The same of a steep rise. The two together are one when an excursion begins."""
     onset_ms: int = 0
     alert_id: bytes = b""
-    authors: list[int] = []
-    """CRC-32 of the authors of the excursion's negatives, distinct, up to ``max_authors``."""
+    damping: Damping = msgspec.field(default_factory=Damping)
+    """Whose negatives the excursion has counted."""
+    usual: bytes = b""
+    """What customers complain about anyway: a packed ``stream.core.usual.Usual``; empty while too little is
+    known."""
     quotes: list[Quote] = []
     """Gathered once the evidence is a third of the way to the threshold, in logarithms."""
+    complaints: Complaints | None = None
+    """Gathered from then on, too."""
     firing: Firing | None = None
     told: int = 0
     """Sequences of ``alert_id`` given out before those of this excursion. Only a recount makes it other than
@@ -66,8 +76,9 @@ class State(msgspec.Struct, array_like=True):
         """Drops the excursion."""
         self.events = self.negatives = 0
         self.evidence = self.steep = 0.0
-        self.authors = []
+        self.damping = Damping()
         self.quotes = []
+        self.complaints = None
         self.firing = None
         self.told = 0
 
@@ -80,12 +91,15 @@ _encode_rich = msgspec.msgpack.Encoder().encode
 
 
 def pack(state: State) -> bytes:
-    """State as bytes: 19 at rest, 55 and 4 an author in an excursion, MessagePack once there are quotes."""
+    """State as bytes: 19 at rest, 57 and 4 an author in an excursion, MessagePack once there are quotes.
+
+    What is usual takes 128 more.
+    """
     if state.events == 0:
-        return _REST.pack(0, state.alpha, state.beta, state.seen)
-    if state.firing is not None or state.quotes or state.told:
+        return _REST.pack(0, state.alpha, state.beta, state.seen) + state.usual
+    if state.firing is not None or state.complaints is not None or state.told:
         return _RICH + _encode_rich(state)
-    packed = _EXCURSION.pack(
+    excursion = _EXCURSION.pack(
         1,
         state.alpha,
         state.beta,
@@ -97,7 +111,7 @@ def pack(state: State) -> bytes:
         state.onset_ms,
         state.alert_id,
     )
-    return packed + struct.pack(f"<{len(state.authors)}I", *state.authors) if state.authors else packed
+    return excursion + damping.pack(state.damping) + state.usual
 
 
 def unpack(packed: bytes) -> State:
@@ -109,12 +123,15 @@ def unpack(packed: bytes) -> State:
     kind = packed[0] if packed else -1
     try:
         if kind == 0:
-            _, alpha, beta, seen = _REST.unpack(packed)
-            return State(alpha, beta, seen)
+            _, alpha, beta, seen = _REST.unpack_from(packed)
+            return State(alpha, beta, seen, usual=_usual(packed[_REST.size :]))
         if kind == 1:
             _, *fields = _EXCURSION.unpack_from(packed)
-            authors = struct.unpack_from(f"<{(len(packed) - _EXCURSION.size) // 4}I", packed, _EXCURSION.size)
-            return State(*fields, list(authors))
+            held = packed[_EXCURSION.size :]
+            size = damping.size_of(held)
+            state = State(*fields)
+            state.damping, state.usual = damping.unpack(held[:size]), _usual(held[size:])
+            return state
         if kind == 2:
             return _decode_rich(memoryview(packed)[1:])
     except (struct.error, msgspec.MsgspecError) as error:
@@ -122,3 +139,9 @@ def unpack(packed: bytes) -> State:
     raise ValueError(
         f"the spike detector's state is of unknown kind {kind}; was it written by a newer worker?"
     )
+
+
+def _usual(packed: bytes) -> bytes:
+    if packed and len(packed) != PACKED_BYTES:
+        raise struct.error(f"{len(packed)} bytes follow it, not 0 or {PACKED_BYTES}")
+    return packed

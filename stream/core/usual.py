@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stream.core.background import Background
 
 BUCKETS = 127
+PACKED_BYTES = 1 + BUCKETS
 MOST_COMPLAINTS = 255
 MOST_WORDS = 16
 """Words of a complaint that count, the first ones: a long one would hit every bucket."""
@@ -78,9 +79,9 @@ def unpack(packed: bytes | None) -> Usual:
     """
     if packed is None:
         return Usual()
-    if len(packed) != 1 + BUCKETS:
+    if len(packed) != PACKED_BYTES:
         raise ValueError(
-            f"the sketch of a product's usual complaints has {len(packed)} bytes, not {1 + BUCKETS}"
+            f"the sketch of a product's usual complaints has {len(packed)} bytes, not {PACKED_BYTES}"
         )
     return Usual(packed[0], bytearray(packed[1:]))
 
