@@ -154,7 +154,9 @@ def by_model(
         if p_negative is None:
             flaws.add(told.number, "the model cannot take the text")
     if flaws.count == len(texts):
-        raise UsageError("The model can take none of the texts: see that --column text=COLUMN names the texts.")
+        raise UsageError(
+            "The model can take none of the texts: see that --column text=COLUMN names the texts."
+        )
     return Verdicts(stored.model_version, of_event, flaws)
 
 
@@ -171,9 +173,7 @@ def _score(texts: Sequence[str], settings: Settings, on_scored: Callable[[int], 
     p_negative: list[float | None] = []
     for first in range(0, len(texts), SCORED_TOGETHER):
         some = texts[first : first + SCORED_TOGETHER]
-        scored = isolate.score(
-            scorer, some, isolate.encode(scorer, some), token_budget=settings.token_budget
-        )
+        scored = isolate.score(scorer, some, isolate.encode(scorer, some), token_budget=settings.token_budget)
         negative += (scored.labels == LABELS.index("negative")).tolist()
         for row, p in enumerate(scored.probabilities[:, 0].tolist()):
             p_negative.append(None if row in scored.failed else p)

@@ -47,9 +47,7 @@ def builtins_of(report: Report) -> dict[str, Any]:
         "duplicates": countable.duplicates,
         "agents_lines": countable.agents_lines,
         "skipped": countable.flaws.count + report.verdicts.flaws.count,
-        "skipped_rows": [
-            flaw._asdict() for flaw in [*countable.flaws.named, *report.verdicts.flaws.named]
-        ],
+        "skipped_rows": [flaw._asdict() for flaw in [*countable.flaws.named, *report.verdicts.flaws.named]],
         "first_event_time": rfc3339(replayed.first_ms),
         "last_event_time": rfc3339(replayed.last_ms),
         "days": replayed.days,

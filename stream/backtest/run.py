@@ -147,7 +147,9 @@ def read_rules(file: Path) -> dict[str, float]:
     budget = content.get("budget")
     if strange or not isinstance(budget, dict):
         found = f"has {', '.join(strange)}" if strange else "has no table [budget]"
-        raise UsageError(f"{file} {found}; a rules file is a table [budget] with {', '.join(Budget._fields)}.")
+        raise UsageError(
+            f"{file} {found}; a rules file is a table [budget] with {', '.join(Budget._fields)}."
+        )
     return {name: _budget_number(f"{file}, [budget]", name, value) for name, value in budget.items()}
 
 

@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from stream.backtest.wording import lasting, later, when
 from stream.cli.terminal import printable, shortened
-from stream.core.backtest import DAY_MS
-from stream.core.events import rfc3339
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from stream.core.backtest import Found, Incident, Pair, Quality, Spread
 
 PRODUCT_CHARS = 24
-MIDNIGHT = "T00:00:00.000Z"
 
 
 def print_report(report: Report) -> None:
@@ -135,8 +133,9 @@ def _comparison(replayed: Replayed) -> list[RenderableType]:
     first_alone = sum(pair.second is None for pair in replayed.pairs)
     second_alone = sum(pair.first is None for pair in replayed.pairs)
     parts: list[RenderableType] = [
-        Text(f"Side by side: {both:,} alerts of both, {first_alone:,} of {names[0]} alone,")
-        .append(f" {second_alone:,} of {names[1]} alone")
+        Text(f"Side by side: {both:,} alerts of both, {first_alone:,} of {names[0]} alone,").append(
+            f" {second_alone:,} of {names[1]} alone"
+        )
     ]
     if replayed.pairs:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -155,22 +154,11 @@ def _pair(pair: Pair) -> tuple[RenderableType, ...]:
     first, second = pair
     product = next(each.product_id for each in pair if each is not None)
     fired = ["-" if each is None else when(each.fired_ms) for each in pair]
-    return Text(shortened(product, PRODUCT_CHARS)), *fired, "" if not (first and second) else later(
-        second.place - first.place, second.fired_ms - first.fired_ms
+    return (
+        Text(shortened(product, PRODUCT_CHARS)),
+        *fired,
+        "" if not (first and second) else later(second.place - first.place, second.fired_ms - first.fired_ms),
     )
-
-
-def later(events: int, ms: int) -> str:
-    """How much later the second of two alerts fires.
-
-    >>> later(0, 0), later(-3, -7_200_000), later(1, 0)
-    ('at once', '3 events, 2.0 h earlier', '1 event later')
-    """
-    if not events:
-        return "at once"
-    number = f"{abs(events):,} event{'s' if abs(events) != 1 else ''}"
-    span = f", {lasting(abs(ms))}" if ms else ""
-    return f"{number}{span} {'later' if events > 0 else 'earlier'}"
 
 
 def _qualities(names: Sequence[str], qualities: Sequence[Quality]) -> Table:
@@ -195,29 +183,6 @@ def _delay(events: Spread | None, seconds: Spread | None, which: str) -> str:
     if events is None or seconds is None:
         return "-"
     return f"{getattr(events, which):,.0f} events, {_seconds(getattr(seconds, which))}"
-
-
-def when(ms: int) -> str:
-    """A moment to the minute, or its day alone where it is midnight (UTC).
-
-    >>> when(1_705_449_600_000), when(1_705_453_200_000)
-    ('2024-01-17', '2024-01-17 01:00')
-    """
-    text = rfc3339(ms)
-    return text[:10] if text.endswith(MIDNIGHT) else f"{text[:10]} {text[11:16]}"
-
-
-def lasting(ms: float) -> str:
-    """A time span in the unit that suits it.
-
-    >>> lasting(5_400_000), lasting(45_000), lasting(30 * 86_400_000)
-    ('1.5 h', '45 s', '30.0 d')
-    """
-    if ms >= 2 * DAY_MS:
-        return f"{ms / DAY_MS:,.1f} d"
-    if ms >= 3_600_000:
-        return f"{ms / 3_600_000:.1f} h"
-    return f"{ms / 60_000:.0f} min" if ms >= 120_000 else f"{ms / 1000:.0f} s"
 
 
 def _seconds(seconds: float) -> str:
