@@ -13,7 +13,6 @@ Rules:
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
@@ -29,6 +28,7 @@ from stream.scorer.load import load_scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+    from pathlib import Path
 
     from stream.backtest.read import Countable, Told
     from stream.settings import Settings
@@ -215,7 +215,8 @@ def read_scores(file: Path, model_version: str, texts_sha256: str) -> StoredScor
         raise UsageError(f"{file} is no file of scores ({error}); name another with --scores.") from error
     if stored.model_version != model_version:
         raise UsageError(
-            f"{file} holds scores of model {stored.model_version}, and the bundle is {model_version}: {another}."
+            f"{file} holds scores of model {stored.model_version}, and the bundle is {model_version}:"
+            f" {another}."
         )
     if stored.texts_sha256 != texts_sha256 or len(stored.negative) != len(stored.p_negative):
         raise UsageError(

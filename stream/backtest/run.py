@@ -132,7 +132,7 @@ def budget_of(rule_set: RuleSet, settings: Settings) -> Budget:
 
 
 def read_rules(file: Path) -> dict[str, float]:
-    """The budget of a rules file: its table ``[budget]``.
+    """The budget of a rules file: its table ``[spike]``.
 
     Raises:
         UsageError: it cannot be read, is no TOML, or says what is not known.
@@ -143,14 +143,14 @@ def read_rules(file: Path) -> dict[str, float]:
         raise UsageError(f"Cannot read {file}: {error.strerror or error}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} is no TOML: {error}.") from error
-    strange = [name for name in content if name != "budget"]
-    budget = content.get("budget")
-    if strange or not isinstance(budget, dict):
-        found = f"has {', '.join(strange)}" if strange else "has no table [budget]"
-        raise UsageError(
-            f"{file} {found}; a rules file is a table [budget] with {', '.join(Budget._fields)}."
-        )
-    return {name: _budget_number(f"{file}, [budget]", name, value) for name, value in budget.items()}
+    if content.pop("version", None) != 1:
+        raise UsageError(f"{file} has no version; write `version = 1` as its first line.")
+    spike = content.pop("spike", {})
+    if content or not isinstance(spike, dict):
+        strange = ", ".join(content) or "a spike that is no table"
+        known = ", ".join(Budget._fields)
+        raise UsageError(f"{file} has {strange}; it may have a table [spike] with {known}.")
+    return {name: _budget_number(f"{file}, [spike]", name, value) for name, value in spike.items()}
 
 
 def detector_of(rule_set: RuleSet, settings: Settings, model_version: str) -> Detector:

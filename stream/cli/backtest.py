@@ -39,7 +39,7 @@ def backtest(
     against: str | None = typer.Option(
         None,
         metavar="FILE|NAME=NUMBER,...",
-        help="Compares with another rules file, or another budget: `min_negatives=4,false_alarms_per_day=10`.",
+        help="Compares with another rules file, or budget: `min_negatives=4,false_alarms_per_day=10`.",
     ),
     false_alarms_per_day: float | None = typer.Option(None, min=1e-9, help="False alarms a day allowed."),
     expected_events_per_day: float | None = typer.Option(

@@ -47,13 +47,16 @@ def _head(report: Report) -> list[str]:
     countable, replayed = report.countable, report.replayed
     skipped = countable.flaws.count + report.verdicts.flaws.count
     agents_lines = f", {countable.agents_lines:,} agents' lines" if countable.agents_lines else ""
-    return [
+    read = (
         f"{printable(report.file)}: {countable.rows:,} rows, {replayed.events:,} events of"
         f" {replayed.products:,} products judged; {countable.duplicates:,} duplicates{agents_lines},"
-        f" {skipped:,} cannot be judged",
+        f" {skipped:,} cannot be judged"
+    )
+    span = (
         f"  {when(replayed.first_ms)} to {when(replayed.last_ms)}: {replayed.days:,.1f} days,"
-        f" {replayed.events / replayed.days:,.1f} events a day; labelled by {printable(report.verdicts.by)}",
-    ]
+        f" {replayed.events / replayed.days:,.1f} events a day; labelled by {printable(report.verdicts.by)}"
+    )
+    return [read, span]
 
 
 def _outcome(outcome: Outcome, replayed: Replayed) -> list[RenderableType]:
@@ -61,8 +64,8 @@ def _outcome(outcome: Outcome, replayed: Replayed) -> list[RenderableType]:
     number = len(outcome.incidents)
     title = Text(printable(outcome.rule_set.name), "bold")
     title.append(
-        f": {number:,} alerts, {number / replayed.days:.3g} a day of history; one false alarm in"
-        f" {budget.run_length:,.0f} events is allowed, {replayed.events / budget.run_length:.3g} in this history",
+        f": {number:,} alerts, {number / replayed.days:.3g} a day of history. The budget is one false alarm"
+        f" in {budget.run_length:,.0f} events, {replayed.events / budget.run_length:.3g} in this history",
         "default",
     )
     parts: list[RenderableType] = [title]
@@ -114,10 +117,11 @@ def _windows(windows: Sequence[Found]) -> Table:
 
 def _quality(quality: Quality) -> list[str]:
     precision = "-" if quality.precision is None else f"{quality.precision:.2f}"
-    lines = [
+    how_good = (
         f"recall {quality.recall:.2f} ({quality.found:,} of {quality.windows:,}), precision {precision},"
         f" {quality.false_alarms:,} false alarms: {quality.false_alarms_per_day:.3g} a day"
-    ]
+    )
+    lines = [how_good]
     if quality.delay_events and quality.delay_s:
         lines.append(
             f"delay after the labelled start: median {quality.delay_events.median:,.0f} events,"
