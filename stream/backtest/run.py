@@ -104,13 +104,13 @@ def rule_set_of(text: str, first: RuleSet) -> RuleSet:
 def _budget_number(where: str, name: str, value: object) -> float:
     if name not in Budget._fields:
         raise UsageError(f"{where}: there is no {name!r}; choose from {', '.join(Budget._fields)}.")
-    kind = Budget.__annotations__[name]
+    whole = name.startswith("min_")
     try:
-        number = int(str(value)) if kind == "int" else float(str(value))
+        number = int(str(value)) if whole else float(str(value))
     except ValueError:
         number = 0
     if not 0 < number < float("inf"):
-        a_number = "a whole number" if kind == "int" else "a number"
+        a_number = "a whole number" if whole else "a number"
         raise UsageError(f"{where}: {name} is {value!r}; write {a_number} above 0.")
     return number
 
