@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from stream.core.decode import decode_run
@@ -58,7 +59,7 @@ class Countable:
     """Rows that are no events."""
 
 
-class _Record(NamedTuple):
+class _Record(msgspec.Struct, gc=False):
     """A row as decoding wants it."""
 
     offset: int

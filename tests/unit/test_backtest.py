@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from builders import alert
 
 from stream.core.backtest import (
     Incident,
@@ -19,6 +18,7 @@ from stream.core.backtest import (
     quality,
 )
 from stream.core.events import rfc3339
+from tests.builders import alert
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +57,7 @@ def found(incidents: Sequence[Incident], *windows: Window) -> tuple[list[str | N
     """Which alert found each window, and which were for nothing."""
     matching = matched(incidents, windows, {"kettle": EVERY_DAY, "lamp": EVERY_DAY})
     return (
-        [each.incident and each.incident.id for each in matching.windows],
+        [None if each.incident is None else each.incident.id for each in matching.windows],
         [each.id for each in matching.false_alarms],
     )
 
@@ -121,9 +121,9 @@ def test_delays_count_from_the_labelled_start_the_firing_event_included() -> Non
 
 
 def test_the_least_delay_is_one_event_also_among_events_of_one_moment() -> None:
-    moments = [day(0), day(10), day(10), day(10)]
-    second_of_day_10 = life("a", 10, 10)
-    [one] = matched([second_of_day_10], [window(10, 11)], {"kettle": [*([day(0)] * 10), *moments[1:]]}).windows
+    eleventh = life("a", 10, 10)
+    arrivals_ms = [*[day(0)] * 10, *[day(10)] * 3]
+    [one] = matched([eleventh], [window(10, 11)], {"kettle": arrivals_ms}).windows
     assert (one.delay_events, one.delay_ms) == (1, 0)
 
 

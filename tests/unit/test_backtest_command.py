@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 import pytest
-from builders import REVIEWS, record
 from typer.testing import CliRunner
 
 from stream.backtest.labels import by_stars, observed
@@ -21,10 +20,13 @@ from stream.core.seen import Seen
 from stream.errors import UsageError
 from stream.record import Basis, Judge, Part, Timing
 from stream.scorer.isolate import Scored
-from stream.settings import Settings
+from stream.settings import load
+from tests.builders import REVIEWS, record
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from stream.settings import Settings
 
 
 HOUR_S = 3600
@@ -108,7 +110,7 @@ def test_a_planted_incident_is_found_and_ends_and_nothing_else_fires(file: Path,
 
 def test_the_alerts_are_the_workers_own_whatever_the_batches(file: Path) -> None:
     """The same bytes that ``stream.record.Judge`` puts into the outbox."""
-    settings = Settings(expected_events_per_day=10_000)
+    settings = load(expected_events_per_day=10_000)
     rule_set = RuleSet("test", None, {})
     countable = read_countable(str(file), "jsonl", "reviews", [], Limits(), 1)
     by_product = observed(countable, by_stars(countable))
@@ -289,5 +291,3 @@ def test_an_alert_of_the_report_has_the_evidence(file: Path) -> None:
     assert alert["share"] == alert["negatives"] / alert["delay_events"]
     assert [quote["text"].split()[0] for quote in alert["quotes"]] == ["complaint"] * 5
     assert alert["peak_share"] >= alert["share"] > alert["baseline_share"]
-
-

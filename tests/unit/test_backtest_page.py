@@ -13,11 +13,11 @@ from stream.backtest.page import page
 from stream.backtest.read import Countable
 from stream.backtest.report import Report
 from stream.backtest.run import RuleSet, replayed
-from stream.backtest.timeline import BARS, Box, Mark, close_up, share_top, timeline
+from stream.backtest.timeline import BARS, Box, Mark, Timeline, close_up, share_top, timeline
 from stream.core.backtest import Incident, Window
 from stream.core.spike import Observation
 from stream.reading import Flaws
-from stream.settings import Settings
+from stream.settings import load
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +69,7 @@ def report(product_id: str = HOSTILE, *, against: str | None = None, windows: bo
         rule_sets.append(RuleSet(against, None, {"min_negatives": 20}))
     labelled = [Window(product_id, None, STREAM[200].arrival_ms, STREAM[230].arrival_ms)] if windows else None
     by_product = {product_id: STREAM, "calm": CALM}
-    judged = replayed(by_product, "reviews", rule_sets, Settings(), HOSTILE, labelled)
+    judged = replayed(by_product, "reviews", rule_sets, load(), HOSTILE, labelled)
     return Report(HOSTILE, Countable("reviews"), Verdicts(HOSTILE, [], Flaws()), by_product, labelled, judged)
 
 
@@ -117,7 +117,7 @@ def test_every_product_that_alerted_or_was_labelled_is_drawn_and_no_other() -> N
 
 def test_a_page_without_alerts_says_so() -> None:
     made = report("kettle", windows=False)
-    silent = replayed({"calm": CALM}, "reviews", [RuleSet("r", None, {})], Settings(), "m", None)
+    silent = replayed({"calm": CALM}, "reviews", [RuleSet("r", None, {})], load(), "m", None)
     quiet = Report("f", made.countable, made.verdicts, {"calm": CALM}, None, silent)
     assert "None fired." in page(quiet)
     assert "There is nothing to draw." in page(quiet)
@@ -126,7 +126,9 @@ def test_a_page_without_alerts_says_so() -> None:
 # --- where things are drawn -------------------------------------------------------------------------------
 
 
-def drawn(incidents: Sequence[Incident], windows: Sequence[Window] = (), others: Sequence[Incident] = ()) -> Any:
+def drawn(
+    incidents: Sequence[Incident], windows: Sequence[Window] = (), others: Sequence[Incident] = ()
+) -> Timeline:
     return timeline(STREAM, incidents, others, windows, T0_MS, T0_MS + 499 * HOUR_MS)
 
 

@@ -13,7 +13,7 @@ from stream.bench import incidents
 from stream.bench.incidents import LEAST_BEFORE, DataSet, inject, run
 from stream.core.spike import Observation
 from stream.errors import UsageError
-from stream.settings import Settings
+from stream.settings import load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -75,7 +75,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def made(data: Path, **changes: object) -> incidents.Report:
     asked = {"run_lengths": [1_000.0], "sizes": [3, 30], "incident_days": 10.0, "draws": 4, "seed": 7}
-    return run(data, Settings(), **{**asked, **changes})  # type: ignore[arg-type]
+    return run(data, load(), **{**asked, **changes})  # type: ignore[arg-type]
 
 
 def test_many_complaints_are_found_and_fewer_than_the_least_are_not(data: Path) -> None:
@@ -86,7 +86,8 @@ def test_many_complaints_are_found_and_fewer_than_the_least_are_not(data: Path) 
     assert (many.size, many.incidents, many.recall, many.false_alarms_per_day) == (30, 4, 1.0, 0.0)
     assert many.delay_events is not None
     assert 8 <= many.delay_events.median <= 20
-    assert [few_of_all, many_of_all] == [msgspec.structs.replace(each, data_set="all") for each in (few, many)]
+    assert few_of_all == msgspec.structs.replace(few, data_set="all")
+    assert many_of_all == msgspec.structs.replace(many, data_set="all")
 
 
 def test_the_same_seed_gives_the_same_table_and_another_another(data: Path) -> None:
