@@ -64,8 +64,9 @@ def _outcome(outcome: Outcome, replayed: Replayed) -> list[RenderableType]:
     number = len(outcome.incidents)
     title = Text(printable(outcome.rule_set.name), "bold")
     title.append(
-        f": {number:,} alerts, {number / replayed.days:.3g} a day of history. The budget is one false alarm"
-        f" in {budget.run_length:,.0f} events, {replayed.events / budget.run_length:.3g} in this history",
+        f": {number:,} alert{'' if number == 1 else 's'}, {number / replayed.days:.3g} a day of history. The"
+        f" budget is one false alarm in {budget.run_length:,.0f} events,"
+        f" {replayed.events / budget.run_length:.3g} in this history",
         "default",
     )
     parts: list[RenderableType] = [title]
@@ -79,26 +80,26 @@ def _outcome(outcome: Outcome, replayed: Replayed) -> list[RenderableType]:
 def _incidents(incidents: Sequence[Incident]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("product\nrule", min_width=16, overflow="fold")
-    for heading in ("onset\nfired", "after", "negative", "share\nusual", "resolved", "peak"):
-        numeric = heading in {"negative", "share\nusual", "peak"}
+    for heading in ("onset\nfired", "after", "negative", "share\nusual", "resolved\nlasted, peak"):
+        numeric = heading in {"negative", "share\nusual"}
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for each in incidents:
         table.add_row(
             Text(f"{shortened(each.product_id, PRODUCT_CHARS)}\n{each.rule}"),
             f"{when(each.onset_ms)}\n{when(each.fired_ms)}",
             f"{each.events:,} events\n{lasting(each.delay_ms)}",
-            f"{each.negatives:,} of\n{each.events:,}",
+            f"{each.negatives:,} of {each.events:,}",
             f"{each.share:.2f}\n{each.baseline_share:.2f}",
             _end(each),
-            f"{each.peak_share:.2f}",
         )
     return table
 
 
 def _end(incident: Incident) -> str:
     if incident.resolved_ms is None:
-        return "still firing"
-    return f"{when(incident.resolved_ms)}\n{lasting(incident.resolved_ms - incident.onset_ms)}"
+        return f"still firing\npeak {incident.peak_share:.2f}"
+    lasted = lasting(incident.resolved_ms - incident.onset_ms)
+    return f"{when(incident.resolved_ms)}\n{lasted}, {incident.peak_share:.2f}"
 
 
 def _windows(windows: Sequence[Found]) -> Table:

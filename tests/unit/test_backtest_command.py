@@ -280,7 +280,7 @@ def test_a_product_id_cannot_restyle_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "history.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     _, out = run(path, "--stars")
-    assert "1 alerts" in out
+    assert "1 alert, " in out
     assert "[red]\\x1b[31mke" in out
     assert "\x1b" not in out
     assert "\u202e" not in out
