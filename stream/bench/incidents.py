@@ -99,9 +99,21 @@ class Injected(NamedTuple):
     """Of negatives in the window."""
 
 
-class Tried(NamedTuple):
-    """What a detector made of some incidents."""
+class _Judge(NamedTuple):
+    """A budget, and its alerts on the streams as they are."""
 
+    run_length: float
+    detector: Detector
+    untouched: list[list[Incident]]
+    """By data set."""
+
+
+class _Try(NamedTuple):
+    """What a detector made of a data set's incidents."""
+
+    streams: Streams
+    untouched_alarms: int
+    injected: list[Injected]
     found: list[Found]
     firing_already: int
     """Missed because an alert was up when they began."""
@@ -179,28 +191,40 @@ def run(
         UsageError: a data set is missing, or the rules file cannot be used.
     """
     all_streams = read_streams(data)
-    rows: list[Row] = []
-    for run_length in run_lengths:
-        given = {"false_alarms_per_day": 1.0, "expected_events_per_day": run_length}
-        detector = detector_of(RuleSet("bench", rules, given), settings, "stars")
-        untouched = [
-            incidents_of(transitions_of(detector, "reviews", each.by_product)) for each in all_streams
+    judges = [_judge(all_streams, settings, run_length, rules) for run_length in run_lengths]
+    cells: dict[tuple[float, int], list[Row]] = {}
+    for size in sizes:
+        injected = [
+            [
+                each
+                for draw in range(draws)
+                for each in inject_all(streams, size, incident_days, (seed, size, draw))
+            ]
+            for streams in all_streams
         ]
-        for size in sizes:
-            tries = []
-            for streams, alarms in zip(all_streams, untouched, strict=True):
-                on_step(f"{streams.name}: {size} negatives, run length {run_length:,.0f}")
-                injected = [
-                    injection
-                    for draw in range(draws)
-                    for injection in inject_all(streams, size, incident_days, (seed, size, draw))
-                ]
-                tried = _tried(detector, streams, alarms, injected, draws)
-                tries.append((streams, len(alarms), injected, tried))
-                rows.append(_row(streams.name, size, run_length, draws, tries[-1:]))
-            rows.append(_row(ALL, size, run_length, draws, tries))
-    facts = [_facts(each) for each in all_streams]
-    return Report(seed=seed, draws=draws, incident_days=incident_days, data_sets=facts, rows=rows)
+        for judge in judges:
+            on_step(f"{size} negatives, one false alarm in {judge.run_length:,.0f} events")
+            tries = [
+                _try(judge, *each, draws) for each in zip(all_streams, judge.untouched, injected, strict=True)
+            ]
+            rows = [_row(each.streams.name, size, judge.run_length, draws, [each]) for each in tries]
+            cells[judge.run_length, size] = [*rows, _row(ALL, size, judge.run_length, draws, tries)]
+    return Report(
+        seed=seed,
+        draws=draws,
+        incident_days=incident_days,
+        data_sets=[_facts(each) for each in all_streams],
+        rows=[row for run_length in run_lengths for size in sizes for row in cells[run_length, size]],
+    )
+
+
+def _judge(
+    all_streams: Sequence[Streams], settings: Settings, run_length: float, rules: Path | None
+) -> _Judge:
+    given = {"false_alarms_per_day": 1.0, "expected_events_per_day": run_length}
+    detector = detector_of(RuleSet("bench", rules, given), settings, "stars")
+    untouched = [incidents_of(transitions_of(detector, "reviews", each.by_product)) for each in all_streams]
+    return _Judge(run_length, detector, untouched)
 
 
 def read_streams(data: Path) -> list[Streams]:
@@ -232,17 +256,16 @@ def _streams(data: Path, data_set: DataSet) -> Streams:
 
 def inject_all(streams: Streams, size: int, days: float, seed: Sequence[int]) -> list[Injected]:
     """One incident in each eligible product, each drawn with a seed of its own."""
+    negatives: dict[str | None, list[tuple[str, Observation]]] = {}
+    for product_id, observations in streams.by_product.items():
+        for each in observations:
+            if each.negative:
+                negatives.setdefault(each.category, []).append((product_id, each))
     injected = []
     for at, product_id in enumerate(streams.eligible):
         observations = streams.by_product[product_id]
-        category = observations[0].category
-        donors = [
-            each
-            for other, theirs in streams.by_product.items()
-            if other != product_id
-            for each in theirs
-            if each.negative and each.category == category
-        ]
+        of_category = negatives.get(observations[0].category, [])
+        donors = [each for other, each in of_category if other != product_id]
         rng = np.random.default_rng([*seed, at])
         injected.append(inject(product_id, observations, donors, size, days, rng))
     return injected
@@ -283,13 +306,9 @@ def inject(
     return Injected(merged, window, sum(inside) / len(inside))
 
 
-def _tried(
-    detector: Detector,
-    streams: Streams,
-    untouched: Sequence[Incident],
-    injected: Sequence[Injected],
-    draws: int,
-) -> Tried:
+def _try(
+    judge: _Judge, streams: Streams, untouched: Sequence[Incident], injected: list[Injected], draws: int
+) -> _Try:
     """Judges every stream with an incident; the streams without one alarm as they did untouched."""
     eligible = set(streams.eligible)
     false_alarms = draws * sum(each.product_id not in eligible for each in untouched)
@@ -297,14 +316,14 @@ def _tried(
     firing_already = 0
     for observations, window, _ in injected:
         by_product: Mapping[str, Sequence[Observation]] = {window.product_id: observations}
-        incidents = incidents_of(transitions_of(detector, "reviews", by_product))
+        incidents = incidents_of(transitions_of(judge.detector, "reviews", by_product))
         arrivals_ms = {window.product_id: [each.arrival_ms for each in observations]}
         matching = matched(incidents, [window], arrivals_ms)
         found += matching.windows
         false_alarms += len(matching.false_alarms)
         missed = matching.windows[0].incident is None
         firing_already += missed and any(_is_up(each, window.start_ms) for each in incidents)
-    return Tried(found, firing_already, false_alarms)
+    return _Try(streams, len(untouched), injected, found, firing_already, false_alarms)
 
 
 def _is_up(incident: Incident, moment_ms: int) -> bool:
@@ -312,17 +331,11 @@ def _is_up(incident: Incident, moment_ms: int) -> bool:
     return incident.fired_ms < moment_ms and not ended
 
 
-def _row(
-    name: str,
-    size: int,
-    run_length: float,
-    draws: int,
-    tries: Sequence[tuple[Streams, int, Sequence[Injected], Tried]],
-) -> Row:
-    all_found = [each for _, _, _, tried in tries for each in tried.found]
+def _row(name: str, size: int, run_length: float, draws: int, tries: Sequence[_Try]) -> Row:
+    all_found = [found for each in tries for found in each.found]
     found = [each for each in all_found if each.incident is not None]
-    shares = [each.share for _, _, injected, _ in tries for each in injected]
-    days = sum(streams.days for streams, _, _, _ in tries)
+    shares = [injection.share for each in tries for injection in each.injected]
+    days = sum(each.streams.days for each in tries)
     return Row(
         data_set=name,
         size=size,
@@ -332,12 +345,12 @@ def _row(
         found=len(found),
         recall=len(found) / len(all_found),
         recall_interval=wilson(len(found), len(all_found)),
-        firing_already=sum(tried.firing_already for _, _, _, tried in tries),
+        firing_already=sum(each.firing_already for each in tries),
         delay_events=spread([each.delay_events for each in found if each.delay_events is not None]),
         delay_s=spread([each.delay_ms / 1000 for each in found if each.delay_ms is not None]),
-        false_alarms_per_day=sum(tried.false_alarms for _, _, _, tried in tries) / (draws * days),
-        untouched_alarms_per_day=sum(alarms for _, alarms, _, _ in tries) / days,
-        budget_per_day=sum(streams.events for streams, _, _, _ in tries) / run_length / days,
+        false_alarms_per_day=sum(each.false_alarms for each in tries) / (draws * days),
+        untouched_alarms_per_day=sum(each.untouched_alarms for each in tries) / days,
+        budget_per_day=sum(each.streams.events for each in tries) / run_length / days,
     )
 
 
