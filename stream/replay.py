@@ -25,6 +25,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, NamedTuple
 
 import msgspec
@@ -67,6 +68,8 @@ class Row(NamedTuple):
     product_id: str
     fields: dict[str, Any]
     """Of the event, all but its time."""
+    beside: Mapping[str, Any] = MappingProxyType({})
+    """Columns of the file that are none of an event's, where the reader asked for them."""
 
 
 @dataclass
@@ -121,7 +124,13 @@ def column_map(format_: Format, channel: Channel, given: Sequence[str]) -> dict[
 
 
 def read_history(
-    file: BinaryIO, format_: Format, columns: Mapping[str, str], channel: Channel, *, name: str = ""
+    file: BinaryIO,
+    format_: Format,
+    columns: Mapping[str, str],
+    channel: Channel,
+    *,
+    name: str = "",
+    beside: Sequence[str] = (),
 ) -> History:
     """Reads a file and sorts it by event time.
 
@@ -131,6 +140,7 @@ def read_history(
         columns: from ``column_map``.
         channel: which event type it becomes.
         name: of the file.
+        beside: columns to keep beside the event's own.
 
     Raises:
         UsageError: it has no column for a field every event needs, or is no CSV.
@@ -147,6 +157,8 @@ def read_history(
         except ValueError as error:
             history.skipped.add(number, str(error))
         else:
+            if beside:
+                row = row._replace(beside={each: source[each] for each in beside if each in source})
             history.rows.append(row)
     history.rows.sort(key=lambda row: row.event_ms)
     return history

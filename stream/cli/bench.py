@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003  # typer reads the annotation
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -336,3 +336,49 @@ def detector(
         print(msgspec.json.encode(report).decode())
     else:
         show(report)
+
+
+@bench.command("incidents")
+def incidents(
+    data: Path = typer.Option(
+        Path("../shared/data"),
+        help="Folder of the review histories: Amazon's All Beauty and Musical Instruments, and pesticides.",
+    ),
+    run_length: list[float] = typer.Option(
+        [1e3, 1e4, 1e5, 1e6], min=200, help="Budgets, as events between two false alarms; repeatable."
+    ),
+    size: list[int] = typer.Option([8, 20, 60], min=1, help="Extra negatives of an incident; repeatable."),
+    days: float = typer.Option(30.0, min=0.01, help="Over how many days they come."),
+    draws: int = typer.Option(10, min=1, help="Incidents of each size for each product, one at a time."),
+    seed: int = typer.Option(7, min=0, help="Of all that is drawn."),
+    rules: Path | None = typer.Option(None, help="Judges by this rules file."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Recall, delay and false alarms of real complaints injected into real review histories.
+
+    The incidents are synthetic: real negative reviews of other products of the same category, put into a
+    product's history from a drawn moment on. Ratings of 1 and 2 stars are negative; there is no model.
+    """
+    import msgspec
+
+    from stream.bench.incidents import run
+    from stream.cli.bench_incidents import print_report
+    from stream.cli.terminal import status_line
+    from stream.settings import load
+
+    with status_line() as say:
+        report = run(
+            data,
+            load(),
+            run_lengths=run_length,
+            sizes=size,
+            incident_days=days,
+            draws=draws,
+            seed=seed,
+            rules=rules,
+            on_step=say,
+        )
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    print_report(report)

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from stream import __version__
 from stream.cli.alerts import alerts
+from stream.cli.backtest import backtest
 from stream.cli.bench import bench
 from stream.cli.counters import counters, top
 from stream.cli.demo import demo
@@ -92,6 +93,7 @@ def command_line() -> typer.Typer:
     app.add_typer(bench, name="bench")
     app.command("ingest")(ingest)
     app.command("replay")(replay)
+    app.command("backtest")(backtest)
     app.command("rebuild")(rebuild)
     app.command("reshard")(reshard)
     app.command("counters")(counters)
