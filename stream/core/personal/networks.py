@@ -79,10 +79,10 @@ EMAILS = (
 
 _NETWORK = (
     "wechat|weixin|we chat|whatsapp|telegram|signal|skype|instagram|insta|snapchat|snap|twitter|facebook|tiktok"
-    "|discord|kik|line|viber|messenger|venmo|cashapp|paypal|zelle|reddit|linkedin|gamertag|psn|wx|vx|qq|tg|ig|fb"
+    "|discord|kik|line|viber|messenger|venmo|cashapp|paypal|zelle|reddit|linkedin|gamertag|psn|wx|vx|tg|ig|fb"
 )
 _NETWORK_IN_CHINESE = (
-    "微信|薇信|威信|徽信|v信|加v|加微|扣扣|企鹅|q群|q号|抖音|快手|微博|小红书|旺旺|支付宝|陌陌|闲鱼|淘宝账号|淘宝号"
+    "qq|微信|薇信|威信|徽信|v信|加v|加微|扣扣|企鹅|q群|q号|抖音|快手|微博|小红书|旺旺|支付宝|陌陌|闲鱼|淘宝账号|淘宝号"
     "|用户名|昵称"
 )
 _SAID_TO_BE = (
@@ -94,7 +94,7 @@ ACCOUNTS = (
     Shape(
         "[account]",
         re.compile(
-            rf"(?:(?<![a-z\-])(?:{_NETWORK})(?![a-z](?<!id))|{_NETWORK_IN_CHINESE}){_SAID_TO_BE}@?{_HANDLE}"
+            rf"(?:(?<![a-z\-])(?:{_NETWORK})(?=[ :=@(]|id|号)|{_NETWORK_IN_CHINESE}){_SAID_TO_BE}@?{_HANDLE}"
         ),
         is_handle,
         signs=tuple(f"{_NETWORK}|{_NETWORK_IN_CHINESE}".split("|")),

@@ -218,15 +218,31 @@ _ORDER = (
 )
 _CODE = rf"([0-9a-z][0-9a-z\-_/]{{2,38}}[0-9a-z]){END}(?!\s?(?:pieces|pcs|units|bottles|件|个|元|块))"
 _NUMBER_IS_SURELY = (
-    r"\s{0,2}(?:(?:numbers?|num|no|nr|id|号码|號碼|号|號|编号|編號|码)(?![a-z])\s{0,2}[.:#=]{0,2}\s{0,2}"
+    r"\s{0,2}(?:(?:numbers?|num|no|nr|id|code|号码|號碼|号|號|编号|編號|码)(?![a-z])\s{0,2}[.:#=]{0,2}\s{0,2}"
     r"(?:is|was|为|是|為)?\s{0,2}[:#]{0,2}|[.:=]{0,2}\s{0,2}#|(?<=[号號码]):)\s{0,2}"
 )
 
 ORDERS = (
     after("[order]", _ORDER, _CODE, at_least(5), digits=5),
     after("[order]", _ORDER, _CODE, at_least(4), digits=4, between=_NUMBER_IS_SURELY),
-    after("[order]", _ORDER, rf"({FIRST}(?:[ \-.]{{1,2}}?\d|\d){{4,24}}){END}", at_least(5), digits=5),
-    Shape("[order]", re.compile(r"(?<!\w)(#\d{5,30})(?!\w)"), digits=5, signs=("#",)),
+    # Of letters and few digits: not "case iPhone15".
+    after(
+        "[order]",
+        "reference|ref|confirmation|booking|reservation|pnr|预订号|订位代码",
+        rf"(?=[a-z]{{0,9}}\d)([0-9a-z]{{6,10}}){END}",
+        lambda match: not match.isdecimal(),
+        digits=1,
+    ),
+    after(
+        "[order]",
+        _ORDER,
+        rf"(?=[a-z]{{0,9}}\d)([0-9a-z]{{6,20}}){END}",
+        lambda match: not match.isdecimal(),
+        digits=1,
+        between=_NUMBER_IS_SURELY,
+    ),
+    after("[order]", _ORDER, rf"({FIRST}(?:[ \-]?\d){{4,24}}){END}(?!\.\d)", at_least(5), digits=5),
+    Shape("[order]", re.compile(r"(?<![\w&])(#\d{5,30})(?!\w)"), digits=5, signs=("#",)),
 )
 
 _PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"

@@ -30,7 +30,7 @@ _COMPASS = r"(?:NW|NE|SW|SE|[NSEW]|North|South|East|West)"
 _FLAT = r"(?:[Aa]pt|[Aa]partment|APT|[Ss]uite|[Ss]te|[Uu]nit|[Ff]loor|[Rr]oom|[Rr]m|[Ff]lat|#)\.? ?#?[0-9A-Za-z\-]{1,6}"
 _STREET = (
     "Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Highway|Hwy|Parkway|Pkwy|Terrace|Crescent|Turnpike|Mews"
-    "|Drive|Dr|Court|Ct|Place|Pl|Square|Sq|Way|Circle|Cir|Close|Gardens|Grove|Walk"
+    "|Drive|Dr|Court|Ct|Place|Pl|Square|Way|Circle|Cir|Close|Gardens|Grove|Walk"
 )
 _NO_STREET = frozenset(
     "gb tb mb kb hard flash thumb pen usb disk disc cd dvd cd-rom dvd-rom zip ssd test external portable solid state"
@@ -48,7 +48,7 @@ def _is_street(match: str) -> bool:
 
 _HOUSE = r"\d(?<![0-9A-Za-z.,$£€¥\-]\d)\d{0,4}[A-Za-z]?(?:[\-/]\d{1,4}[A-Za-z]?)?"
 _WORDS = r"(?:[A-Z][A-Za-z'\-]{0,19}\.? |\d{1,3}(?:st|nd|rd|th|ST|ND|RD|TH) ){0,3}"
-_TAIL = rf"(?:,? {_COMPASS}\b\.?)?(?:,? {_FLAT}\b)?(?:,? (?:{_TOWN},? ){{0,3}}?{_ZIP})?"
+_TAIL = rf"(?:,? {_COMPASS}\b\.?)?(?:,? {_FLAT}\b)?(?:,? (?:{_TOWN},? ){{0,3}}?(?:{_ZIP}|[A-Z]{{2}}\d{{2}}[A-Z]{{2}}(?![0-9A-Za-z])))?"
 
 _ENGLISH_ADDRESSES = (
     Shape(
@@ -62,10 +62,13 @@ _ENGLISH_ADDRESSES = (
     # In small letters, for the kinds of street that are nothing else.
     Shape(
         "[address]",
-        re.compile(rf"(\d(?<![0-9a-z.,$\-]\d)\d{{0,4}}[a-z]? (?:[a-z]{{3,20}} ){{1,2}}(?:street|avenue|boulevard|blvd)){END}"),
+        re.compile(
+            r"(\d(?<![0-9a-z.,$\-]\d)\d{0,4}[a-z]?(?: ?- ?\d{1,4})? (?:[a-z]{3,20} ){1,2}(?:street|avenue|boulevard|blvd|road)"
+            rf"(?:,? [a-z]{{1,2}}\d{{1,2}}[a-z]? ?\d[a-z]{{2}})?){END}"
+        ),
         _is_street,
         digits=1,
-        signs=("street", "avenue", "boulevard", "blvd"),
+        signs=("street", "avenue", "boulevard", "blvd", "road"),
     ),
     Shape("[address]", re.compile(rf"({_TOWN}, {_ZIP})"), digits=2, signs=(",",), keeps_case=True),
     Shape(
@@ -84,6 +87,7 @@ _ENGLISH_ADDRESSES = (
         rf"(\d{{5,6}}(?:-\d{{4}})?|[a-z]{{1,2}}\d[a-z\d]? ?\d[a-z]{{2}}){END}",
         always,
         digits=2,
+        between=r"(?: (?:of|for) [a-z' ]{1,30}?)?[\s:]{0,2}(?:is|was|是|为)?[\s:]{0,2}",
     ),
 )
 
