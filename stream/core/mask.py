@@ -5,8 +5,8 @@ Rules:
   ``[email]``.
 - Text is hostile: every repetition in a pattern is bounded, so the time is linear in the text's length.
 - When in doubt about a long number, it is masked: a quote loses little. Prices, sizes, dates and models stay.
-- Digits are any Unicode digits, full-width or in circles, and letters and signs may be full-width: shapes are looked
-  for in a folded copy, character by character the same length, and cut out of the text itself.
+- Digits are any Unicode digits, full-width or in circles, and letters and signs may be full-width: shapes are
+  looked for in a folded copy, in which every character keeps its place, and cut out of the text itself.
 - Masking twice is masking once. A token is nothing to a shape: none matches it, or across it.
 """
 
@@ -48,7 +48,10 @@ _TOKEN = re.compile("|".join(map(re.escape, (*TOKENS, WHOLE))))
 def _folds() -> dict[int, str]:
     """To ASCII: digits of all kinds, full-width letters and signs of numbers, dashes and spaces."""
     folds = {code: str(digit(chr(code))) for code in range(0x80, 0x20000) if chr(code).isdigit()}
-    folds |= {0xFEE0 + code: chr(code) for code in b"#()*+-./:=@_" + bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B))}
+    folds |= {
+        0xFEE0 + code: chr(code)
+        for code in b"#()*+-./:=@_" + bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B))
+    }
     folds |= dict.fromkeys((*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63), "-")
     folds |= dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x3000), " ")
     # Apostrophes; the one capital that has two small letters.
@@ -85,7 +88,9 @@ def _masked_once(text: str) -> str:
     for shape in SHAPES:
         if digits < shape.digits or not any(map(small.__contains__, shape.signs)):
             continue
-        found = [(start, end, shape.token) for start, end in _spans(view if shape.keeps_case else small, shape)]
+        found = [
+            (start, end, shape.token) for start, end in _spans(view if shape.keeps_case else small, shape)
+        ]
         if found:
             taken += found
             view, small = _without(view, found), _without(small, found)

@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import gzip
 import json
-import re
 from pathlib import Path
 from re import _constants as opcodes  # type: ignore[attr-defined]
 from re import _parser as regex_parser  # type: ignore[attr-defined]
@@ -13,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.mask import QUOTE_CHARS, READ_CHARS, WHOLE, excerpt, mask
+from stream.core.mask import _FOLDS, QUOTE_CHARS, READ_CHARS, WHOLE, excerpt, mask
 from stream.core.personal import SHAPES, TOKENS
 
 HERE = Path(__file__).parent
@@ -90,7 +89,9 @@ def test_few_real_reviews_are_changed() -> None:
 
 
 PIECES = st.sampled_from(
-    [text for _, text, _ in personal()] + list(TOKENS) + [WHOLE, " ", "", "1", "a", "@", "-", "[", "]", "号", "+"]
+    [text for _, text, _ in personal()]
+    + list(TOKENS)
+    + [WHOLE, " ", "", "1", "a", "@", "-", "[", "]", "号", "+"]
 )
 
 
@@ -117,8 +118,6 @@ def test_a_token_in_a_text_stays() -> None:
 
 
 def test_folding_keeps_every_character_in_its_place() -> None:
-    from stream.core.mask import _FOLDS
-
     every = "".join(map(chr, range(0x11_0000)))
     assert len(every.translate(_FOLDS).lower()) == len(every)
 
@@ -184,10 +183,13 @@ def test_any_text_becomes_one_printable_line_of_bounded_length(text: str) -> Non
 
 
 def test_a_cheer_is_no_number() -> None:
-    assert mask("赞66666666666！") == "赞66666666666！"
+    assert mask("赞66666666666!") == "赞66666666666!"
 
 
-@given(st.integers(10**15, 10**16 - 1).filter(lambda number: len(set(str(number))) > 1), st.text("abc, ", max_size=20))
+@given(
+    st.integers(10**15, 10**16 - 1).filter(lambda number: len(set(str(number))) > 1),
+    st.text("abc, ", max_size=20),
+)
 def test_no_long_number_survives(number: int, around: str) -> None:
     assert str(number) not in mask(f"{around} {number} {around}")
 
@@ -213,7 +215,7 @@ def repeats(pattern: Any) -> list[int]:
     """How often each repetition in a parsed pattern may run, nested ones multiplied."""
     found = []
     for code, argument in pattern:
-        inner = [part for part in (argument if isinstance(argument, (tuple, list)) else [argument])]
+        inner = argument if isinstance(argument, (tuple, list)) else [argument]
         parts = [branch for part in inner for branch in (part if isinstance(part, list) else [part])]
         below = [n for part in parts if isinstance(part, regex_parser.SubPattern) for n in repeats(part)]
         if code in {opcodes.MAX_REPEAT, opcodes.MIN_REPEAT, opcodes.POSSESSIVE_REPEAT}:
@@ -235,7 +237,21 @@ def test_an_unbounded_repetition_would_be_noticed() -> None:
 
 HOSTILE = [
     *("a", "1", "1 ", "+1-", "a@", "a.", "order #", "(0", "DE12 ", "4111 ", "订单号", "a (at ", "qq__id"),
-    *("文", "村", "文三路", "区1号", "1栋", "12 Main ", "Aa ", "1 St, ", "my name is ", "a dot ", "http://", "12:", "["),
+    *(
+        "文",
+        "村",
+        "文三路",
+        "区1号",
+        "1栋",
+        "12 Main ",
+        "Aa ",
+        "1 St, ",
+        "my name is ",
+        "a dot ",
+        "http://",
+        "12:",
+        "[",
+    ),
 ]
 
 
@@ -247,7 +263,9 @@ def test_the_work_on_hostile_text_grows_no_faster_than_its_length(unit: str) -> 
 
 
 @pytest.mark.parametrize("unit", [*HOSTILE, *(text for _, text, _ in personal())])
-def test_candidates_in_hostile_text_are_no_more_than_its_characters(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_in_hostile_text_are_no_more_than_its_characters(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Each candidate costs one search onwards; a pass may make one a character and shape, not more.
     tried = []
     text = (unit * READ_CHARS)[:READ_CHARS]

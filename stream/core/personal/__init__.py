@@ -1,11 +1,11 @@
 """The shapes of personal data that ``stream.core.mask`` looks for.
 
 Rules:
-- The order is part of the meaning: a shape sees what the ones before it have left. What is whole comes before what
-  could be a part of it (a link before a handle, a card before any long number), what has check digits before what
-  has only a word before it.
-- A list of 200 and more texts with personal data (``tests/unit/mask_personal.tsv``) and one of ordinary numbers
-  (``tests/unit/mask_ordinary.txt``) say what is meant. A new shape comes with lines in both.
+- The order is part of the meaning: a shape sees what the ones before it have left. What is whole comes before
+  a part of it (a link before a handle, a card before any long number), what has check digits before what has
+  only a word before it.
+- ``tests/unit/mask_personal.tsv`` and ``tests/unit/mask_ordinary.txt`` say what is meant. A new shape comes
+  with lines in both.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Rules:
 - A mail address is one however it is spelled out ("jo (at) mail dot com", "jo艾特qq点com").
 - A shop's bare name ("amazon.com") is no link; one with a path is.
-- A handle after a network's name has a digit or an underscore, or something says that it is one ("my Skype id is"):
-  "WeChat support was useless" stays.
+- A handle after a network's name has a digit or an underscore, or something says that it is one ("my Skype id
+  is"): "WeChat support was useless" stays.
 """
 
 from __future__ import annotations
@@ -78,15 +78,17 @@ EMAILS = (
 )
 
 _NETWORK = (
-    "wechat|weixin|we chat|whatsapp|telegram|signal|skype|instagram|insta|snapchat|snap|twitter|facebook|tiktok"
-    "|discord|kik|line|viber|messenger|venmo|cashapp|paypal|zelle|reddit|linkedin|gamertag|psn|wx|vx|tg|ig|fb"
+    "wechat|weixin|we chat|whatsapp|telegram|signal|skype|instagram|insta|snapchat|snap|twitter|facebook"
+    "|tiktok|discord|kik|line|viber|messenger|venmo|cashapp|paypal|zelle|reddit|linkedin|gamertag|psn|wx|vx|tg"
+    "|ig|fb"
 )
 _NETWORK_IN_CHINESE = (
-    "qq|微信|薇信|威信|徽信|v信|加v|加微|扣扣|企鹅|q群|q号|抖音|快手|微博|小红书|旺旺|支付宝|陌陌|闲鱼|淘宝账号|淘宝号"
-    "|用户名|昵称"
+    "qq|微信|薇信|威信|徽信|v信|加v|加微|扣扣|企鹅|q群|q号|抖音|快手|微博|小红书|旺旺|支付宝|陌陌|闲鱼"
+    "|淘宝账号|淘宝号|用户名|昵称"
 )
 _SAID_TO_BE = (
-    "(?: ?(?:群|id|号码|号|號|账号|帐号|同号|handle|username|user|name|account|me|my|is|at|on|是|为|搜)){0,4}[ :=(]{0,3}"
+    "(?: ?(?:群|id|号码|号|號|账号|帐号|同号|handle|username|user|name|account|me|my|is|at|on|是|为|搜)){0,4}"
+    "[ :=(]{0,3}"
 )
 _HANDLE = r"([a-z0-9][a-z0-9_\-.]{2,30}(?<![.\-]))"
 
@@ -103,14 +105,24 @@ ACCOUNTS = (
     Shape(
         "[account]",
         re.compile(
-            rf"(?:(?<![a-z\-])(?:{_NETWORK})(?: my)? (?:id|handle|username|user name|account name|name)(?: is |[ :]{{1,3}})"
-            r"|(?:微信|薇信|威信|vx|wx|v信|旺旺|抖音|快手|小红书|微博|支付宝|用户名|昵称)(?:号|id|名)?(?:是|为|[:=])[ :]{0,2}"
+            rf"(?:(?<![a-z\-])(?:{_NETWORK})(?: my)? (?:id|handle|username|user name|account name|name)"
+            r"(?: is |[ :]{1,3})|(?:微信|薇信|威信|vx|wx|v信|旺旺|抖音|快手|小红书|微博|支付宝|用户名|昵称)"
+            r"(?:号|id|名)?(?:是|为|[:=])[ :]{0,2}"
             rf"|(?<![a-z])(?:user ?name|user ?id|screen name|login)(?: is |: ?))@?{_HANDLE}"
         ),
-        signs=("id", "handle", "name", "login", "信", "vx", "wx", "旺旺", "抖音", "快手", "红书", "微博", "支付", "昵称"),
+        signs=("id", "handle", "name", "login", "vx", "wx", *"信旺抖快书博宝名昵"),
     ),
     Shape("[account]", re.compile(rf"(?<![a-z])q[ :]{{1,2}}(\d{{5,11}}){END}"), digits=5, signs=("q",)),
-    Shape("[account]", re.compile(rf"(?<![0-9a-z])([a-z][a-z0-9_.]{{2,30}}#\d{{4}}){END}"), digits=4, signs=("#",)),
+    Shape(
+        "[account]",
+        re.compile(rf"(?<![0-9a-z])([a-z][a-z0-9_.]{{2,30}}#\d{{4}}){END}"),
+        digits=4,
+        signs=("#",),
+    ),
     Shape("[account]", re.compile(r"(?<![0-9a-z])((?:wxid|gh)_[0-9a-z]{4,30})"), signs=("wxid_", "gh_")),
-    Shape("[account]", re.compile(r"(?<![0-9a-z_.@])(@[a-z_\u4e00-\u9fff][\w\-]{1,29}(?:\.\w{2,20})?)"), signs=("@",)),
+    Shape(
+        "[account]",
+        re.compile(r"(?<![0-9a-z_.@])(@[a-z_\u4e00-\u9fff][\w\-]{1,29}(?:\.\w{2,20})?)"),
+        signs=("@",),
+    ),
 )

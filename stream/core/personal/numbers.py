@@ -1,8 +1,8 @@
 """Numbers of people: identity papers, cards, accounts, machines, orders, plates and telephones.
 
 Rules:
-- A number with a shape of its own (a card, a mobile number) is one anywhere. One without is one after a word that
-  says so ("order", "电话"), or where it has nine digits.
+- A number with a shape of its own (a card, a mobile number) is one anywhere. One without is one after a word
+  that says so ("order", "电话"), or where it has nine digits.
 - Where the shapes of people's numbers and of things' meet, a check decides (``stream.core.personal.shape``).
 """
 
@@ -39,7 +39,7 @@ IDENTITIES = (
         is_iban,
         digits=8,
     ),
-    # China: place, birthday, three digits, check digit, which is not checked: a mistyped one is nearly as telling.
+    # China: place, birthday, three digits, a check digit that is not checked: mistyped ones tell as much.
     Shape(
         "[id]",
         re.compile(
@@ -59,7 +59,10 @@ IDENTITIES = (
     ),
     # Hong Kong and Macau.
     Shape(
-        "[id]", re.compile(r"(?<![0-9a-z])([a-z]{1,2}\d{6} ?\([0-9a]\)|\d{7} ?\(\d\))"), digits=7, signs=("(",)
+        "[id]",
+        re.compile(r"(?<![0-9a-z])([a-z]{1,2}\d{6} ?\([0-9a]\)|\d{7} ?\(\d\))"),
+        digits=7,
+        signs=("(",),
     ),
     # Britain's national insurance number; India's PAN, whose fourth letter says what kind of holder.
     Shape(
@@ -78,7 +81,8 @@ PARCELS = (
     Shape(
         "[order]",
         re.compile(
-            rf"({FIRST}\d\d-\d{{7}}-\d{{7}}|{FIRST}\d{{5}}-\d{{15}}|(?<![0-9a-z])(?:d\d\d-\d{{7}}-\d{{7}}|1z(?: ?[0-9a-z]){{16}}"
+            rf"({FIRST}\d\d-\d{{7}}-\d{{7}}|{FIRST}\d{{5}}-\d{{15}}"
+            r"|(?<![0-9a-z])(?:d\d\d-\d{7}-\d{7}|1z(?: ?[0-9a-z]){16}"
             rf"|[a-z]{{2}} ?\d{{3}} ?\d{{3}} ?\d{{3}} ?[a-z]{{2}})){END}"
         ),
         digits=9,
@@ -115,7 +119,8 @@ BANKS = (
     Shape(
         "[card]",
         re.compile(
-            r"(?:(?:card|visa|mastercard|amex|account)s?,? (?:that |which |number )?(?:ending|ends|ended)(?: in| with)?"
+            r"(?:(?:card|visa|mastercard|amex|account)s?,? (?:that |which |number )?"
+            r"(?:ending|ends|ended)(?: in| with)?"
             rf"|(?<!车)尾号|末四位|后四位)[\s:是为]{{0,2}}[x*]{{0,12}} ?(\d{{3,5}}){END}"
         ),
         digits=3,
@@ -124,7 +129,7 @@ BANKS = (
     Shape(
         "[card]",
         re.compile(
-            rf"(?:cv[vc]2?|security code|安全码)(?: code| number)?[\s:]{{0,2}}(?:is |was |是)?(\d{{3,4}}){END}"
+            rf"(?:cv[vc]2?|security code|安全码)(?: code)?[\s:]{{0,2}}(?:is |was |是)?(\d{{3,4}}){END}"
         ),
         digits=3,
         signs=("cvv", "cvc", "security code", "安全码"),
@@ -136,12 +141,14 @@ BANKS = (
         at_least(5),
         digits=5,
     ),
-    after("[account]", "sort code|routing|bsb", rf"(\d{{2,3}}(?:[ \-]?\d{{2,3}}){{1,3}}){END}", always, digits=6),
+    after(
+        "[account]", "sort code|routing|bsb", rf"(\d{{2,3}}(?:[ \-]?\d{{2,3}}){{1,3}}){END}", always, digits=6
+    ),
     # SWIFT in small letters is an adverb's beginning, so the code is in capitals.
     Shape(
         "[account]",
         re.compile(
-            r"(?:(?i:swift|bic)(?i:/bic)?(?i: code)?(?i: is)?[\s:]{1,2}|代码[: ]?)"
+            r"(?:(?i:swift|bic)(?i:/bic)?(?i: code)?(?i: is)?[\s:]{1,2})"
             r"([A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?)(?![0-9A-Za-z])"
         ),
         signs=("swift", "bic"),
@@ -152,10 +159,10 @@ BANKS = (
 PAPERS = (
     after(
         "[id]",
-        "passport|driver's license|driver's licence|drivers license|driver license|driving license|driving licence"
-        "|license|licence|ssn|social security|national insurance|nino|id card|identity card|identity|identification|id"
-        "|pan|aadhaar|aadhar|nric|fin|hkid|tax id|taxpayer|tin|tfn|sin|nhs|medicare|visa|residence permit|green card"
-        "|dni|nie|bsn|pesel"
+        "passport|driver's license|driver's licence|drivers license|driver license|driving license"
+        "|driving licence|license|licence|ssn|social security|national insurance|nino|id card|identity card"
+        "|identity|identification|id|pan|aadhaar|aadhar|nric|fin|hkid|tax id|taxpayer|tin|tfn|sin|nhs"
+        "|medicare|visa|residence permit|green card|dni|nie|bsn|pesel"
         "|身份证|身分證|护照|護照|驾驶证|驾照|军官证|社保|医保|通行证|台胞证|回乡证|证件|證件|学号|工号|居住证",
         r"([a-z]{0,5}[ \-]?\d(?:[ \-./]?\d){4,19}(?:[ \-]?[a-z](?![a-z]))?"
         rf"|(?=[a-z0-9]{{0,9}}\d)[a-z0-9]{{8,20}}){END}",
@@ -168,7 +175,8 @@ DEVICES = (
     Shape(
         "[ip]",
         re.compile(
-            r"(\d(?<![0-9a-z.]\d)(?<!version \d)(?<!firmware \d)(?<!ver \d)(?<!ver\.\d)(?<!版本\d)(?<!版本号\d)(?<!固件\d)"
+            r"(\d(?<![0-9a-z.]\d)(?<!version \d)(?<!firmware \d)(?<!ver \d)(?<!ver\.\d)"
+            r"(?<!版本\d)(?<!版本号\d)(?<!固件\d)"
             rf"\d{{0,2}}(?:\.\d{{1,3}}){{3}})(?!\.?\d){END}"
         ),
         is_ipv4,
@@ -178,7 +186,8 @@ DEVICES = (
     Shape(
         "[ip]",
         re.compile(
-            r"(?<![0-9a-z])ip(?:v4| address| addr|地址)?[\s:是为]{1,3}(?:is |was )?(\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d)"
+            r"(?<![0-9a-z])ip(?:v4| address| addr|地址)?[\s:是为]{1,3}(?:is |was )?"
+            r"(\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d)"
         ),
         digits=4,
         signs=("ip",),
@@ -210,16 +219,16 @@ DEVICES = (
 )
 
 _ORDER = (
-    "order|purchase|tracking|invoice|receipt|ticket|case|reference|ref|shipment|shipping|parcel|package|waybill|awb"
-    "|rma|customer|confirmation|transaction|booking|reservation|consignment|claim|membership|member|loyalty|policy"
-    "|complaint|po|job|incident|contract|delivery|coupon|voucher|gift card"
-    "|订单|訂單|单号|單號|运单|快递|快件|包裹|物流|会员|會員|编号|編號|流水|交易|发票|發票|工单|投诉单|预约|合同"
-    "|保单|取件|取件码|验证码|提货码|凭证|车票|案件"
+    "order|purchase|tracking|invoice|receipt|ticket|case|reference|ref|shipment|shipping|parcel|package|waybill"
+    "|awb|rma|customer|confirmation|transaction|booking|reservation|consignment|claim|membership|member|loyalty"
+    "|policy|complaint|po|job|incident|contract|delivery|coupon|voucher|gift card"
+    "|订单|訂單|单号|單號|运单|快递|快件|包裹|物流|会员|會員|编号|編號|流水|交易|发票|發票|工单|投诉单|预约"
+    "|合同|保单|取件|取件码|验证码|提货码|凭证|车票|案件"
 )
 _CODE = rf"([0-9a-z][0-9a-z\-_/]{{2,38}}[0-9a-z]){END}(?!\s?(?:pieces|pcs|units|bottles|件|个|元|块))"
 _NUMBER_IS_SURELY = (
-    r"\s{0,2}(?:(?:numbers?|num|no|nr|id|code|号码|號碼|号|號|编号|編號|码)(?![a-z])\s{0,2}[.:#=]{0,2}\s{0,2}"
-    r"(?:is|was|为|是|為)?\s{0,2}[:#]{0,2}|[.:=]{0,2}\s{0,2}#|(?<=[号號码]):)\s{0,2}"
+    r"\s{0,2}(?:(?:numbers?|num|no|nr|id|code|号码|號碼|号|號|编号|編號|码)(?![a-z])"
+    r"\s{0,2}[.:#=]{0,2}\s{0,2}(?:is|was|为|是|為)?\s{0,2}[:#]{0,2}|[.:=]{0,2}\s{0,2}#|(?<=[号號码]):)\s{0,2}"
 )
 
 ORDERS = (
@@ -261,10 +270,10 @@ PLATES = (
     ),
     after(
         "[plate]",
-        "license plate|licence plate|number plate|plate number|plate no|plates|registration|reg|vin|tag number"
-        "|车牌|車牌|牌照|车架号",
-        r"([a-z0-9]{17}|(?=[a-z \-]{0,6}\d)[a-z0-9]{1,8}(?:[ \-·](?=[a-z]{0,3}\d)[a-z0-9]{2,5}|[ \-][a-z]{3})?)"
-        + END,
+        "license plate|licence plate|number plate|plate number|plate no|plates|registration|reg|vin"
+        "|tag number|车牌|車牌|牌照|车架号",
+        r"([a-z0-9]{17}|(?=[a-z \-]{0,6}\d)[a-z0-9]{1,8}"
+        rf"(?:[ \-·](?=[a-z]{{0,3}}\d)[a-z0-9]{{2,5}}|[ \-][a-z]{{3}})?){END}",
         lambda match: len(match) >= 5 and len(digits_of(match)) >= 2,
         digits=2,
     ),
@@ -291,12 +300,18 @@ MOBILES = (
 )
 
 PHONES = (
-    Shape("[phone]", re.compile(rf"({FIRST}(?<=0)0[ (]{{0,2}}\d{{1,3}}{_ABROAD}{_EXTENSION}){END}"), is_no_row, digits=8),
+    Shape(
+        "[phone]",
+        re.compile(rf"({FIRST}(?<=0)0[ (]{{0,2}}\d{{1,3}}{_ABROAD}{_EXTENSION}){END}"),
+        is_no_row,
+        digits=8,
+    ),
     # North America; China's 400 and 800 numbers.
     Shape(
         "[phone]",
         re.compile(
-            rf"(?<![0-9a-z])((?:(?:1{GAP}?)?(?:\(\d{{3}}\){GAP}{{0,2}}|\d{{3}}{GAP}{{1,3}}|\d{{3}}/)\d{{3}}{GAP}{{1,3}}\d{{4}}"
+            rf"(?<![0-9a-z])((?:(?:1{GAP}?)?(?:\(\d{{3}}\){GAP}{{0,2}}|\d{{3}}{GAP}{{1,3}}|\d{{3}}/)"
+            rf"\d{{3}}{GAP}{{1,3}}\d{{4}}"
             rf"|[48]00(?:{GAP}\d{{4}}{GAP}\d{{3}}|{GAP}\d{{7}}|\d{{3}}{GAP}\d{{4}})|555-\d{{4}}){_EXTENSION}){END}"
         ),
         is_no_row,
@@ -331,8 +346,8 @@ PHONES = (
         rf"(\(?\d(?:{GAP}?[()]?{GAP}?\d){{6,14}}{_EXTENSION}){END}",
         is_no_date,
         digits=7,
-        between=r"(?:[ \-]{0,2}(?:number|numbers|no|号码|號碼|号|號|me|us|him|her|them|at|on|is|was|or|text|是|为|為|我)){0,4}"
-        r"[\W_]{0,4}",
+        between=r"(?:[ \-]{0,2}(?:numbers?|no|号码|號碼|号|號|me|us|him|her|them|at|on|is|was|or|text"
+        r"|是|为|為|我)){0,4}[\W_]{0,4}",
     ),
 )
 
@@ -340,7 +355,7 @@ _CHINESE_DIGIT = "零〇一二三四五六七八九幺两壹贰叁肆伍陆柒�
 _SPELLED = r"(?:zero|oh|one|two|three|four|five|six|seven|eight|nine|double|triple)"
 
 REST = (
-    # Carriers' and shops' own: many digits behind a few letters (SF1234567890123), or many signs in capitals.
+    # Carriers' and shops' own: many digits behind a few letters (SF1234567890123), or a code in capitals.
     Shape(
         "[order]",
         re.compile(rf"(?<![0-9a-z])([a-z]{{1,6}}-?\d{{8,30}}(?:-[0-9a-z]{{1,6}}){{0,3}}[a-z]{{0,3}}){END}"),
