@@ -41,7 +41,7 @@ def test_the_lists_hold_what_they_promise() -> None:
 def test_no_personal_data_survives(name: str, text: str, gone: list[str]) -> None:
     masked = mask(text)
     assert [part for part in gone if part in masked] == []
-    assert [part for part in gone if part in excerpt(f"{text}. {text}")] == []
+    assert [part for part in gone if part in excerpt(text)] == []
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,12 @@ def test_masking_twice_is_masking_once(text: str) -> None:
     assert mask(masked) == masked
 
 
-@given(st.data())
-def test_masking_pieces_of_personal_data_twice_is_masking_them_once(data: st.DataObject) -> None:
-    text = "".join(
-        source[start : start + data.draw(st.integers(1, 20))]
-        for _, source, _ in data.draw(st.lists(st.sampled_from(personal()), max_size=8))
-        for start in [data.draw(st.integers(0, len(source)))]
-    )
-    masked = mask(text)
+CUTS = st.tuples(st.sampled_from([text for _, text, _ in personal()]), st.integers(0, 40), st.integers(1, 20))
+
+
+@given(st.lists(CUTS, max_size=8))
+def test_masking_pieces_of_personal_data_twice_is_masking_them_once(cuts: list[tuple[str, int, int]]) -> None:
+    masked = mask("".join(text[start : start + length] for text, start, length in cuts))
     assert mask(masked) == masked
 
 

@@ -117,7 +117,7 @@ _ESTATE = rf"{_HAN}{{1,8}}(?:小区|社区|花园|花苑|公寓|大厦|家园|�
 _ROOMS = (
     rf"(?:[ ,\-]{{0,2}}(?:{_ESTATE})?[ ,\-]{{0,2}}{_NUMERAL}{{1,5}}[a-z]?"
     r"(?:号楼|號樓|单元|幢|栋|棟|座|楼|樓|层|層|室|房|户|号|號|组|弄)){0,6}"
-    r"(?:[ \-]{0,2}\d{3,4}(?![\d.元块]))?"
+    r"(?:[ \-]{0,2}\d{3,4}(?!\d|\.\d|[元块]))?"
 )
 
 _CHINESE_ADDRESSES = (
@@ -136,7 +136,7 @@ _CHINESE_ADDRESSES = (
             rf"((?:{_STATE_LEVEL})?(?:{_CITY_LEVEL})?(?:{_DISTRICT_LEVEL})?(?:{_TOWN_LEVEL})?"
             rf"(?:{_ESTATE}[ ,]?)?{_NUMERAL}{{1,4}}[a-z]?(?:号楼|號樓|幢|栋|棟|座|单元) ?"
             rf"(?:{_NUMERAL}{{1,2}}(?:单元|门|楼|层) ?)?"
-            r"\d{2,4}(?:室|房|号|户)?)(?![0-9.元块])"
+            r"\d{2,4}(?:室|房|号|户)?)(?!\d|\.\d|[元块])"
         ),
         digits=2,
         signs=("号楼", "號樓", "幢", "栋", "棟", "座", "单元"),
@@ -210,7 +210,8 @@ NAMES = (
         re.compile(
             # "Brand name: Sony" is no person's.
             r"(?<![A-Za-z])(?i:(?:full |first |last |sur|customer |cardholder |contact |recipient )name"
-            r"|(?<![a-z] )name|recipient|cardholder|buyer|consignee|contact(?: person)?|account holder|passenger|patient|attn"
+            r"|(?<![a-z] )name|recipient|cardholder|buyer|consignee|contact(?: person)?"
+            r"|account holder|passenger|patient|attn"
             rf"|(?:ship|deliver|bill)(?:p?ed)? to|signed(?: for)? by) ?: ?({_FULL_NAME})"
         ),
         signs=(":",),
