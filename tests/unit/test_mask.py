@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core.mask import _FOLDS, QUOTE_CHARS, READ_CHARS, WHOLE, excerpt, mask
-from stream.core.personal import SHAPES, TOKENS
+from stream.core.personal import SHAPES, TOKENS, Shape
 
 HERE = Path(__file__).parent
 REVIEWS = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
@@ -224,7 +224,7 @@ def repeats(pattern: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.token} {shape.pattern.pattern[:40]}")
-def test_every_repetition_is_bounded(shape: Any) -> None:
+def test_every_repetition_is_bounded(shape: Shape) -> None:
     # MAXREPEAT, "no bound", is 2**32 - 1. The longest bound is a link's.
     assert max(repeats(regex_parser.parse(shape.pattern.pattern)), default=0) <= READ_CHARS
 
@@ -265,12 +265,17 @@ def test_candidates_in_hostile_text_are_no_more_than_its_characters(
     unit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Each candidate costs one search onwards; a pass may make one a character and shape, not more.
-    tried = []
+    tried: list[str] = []
+
+    def counting(shape: Shape) -> Shape:
+        def accept(match: str) -> bool:
+            tried.append(match)
+            return shape.accept(match)
+
+        return shape._replace(accept=accept)
+
     text = (unit * READ_CHARS)[:READ_CHARS]
-    counted = tuple(
-        shape._replace(accept=lambda match, shape=shape: tried.append(shape.token) or shape.accept(match))
-        for shape in SHAPES
-    )
+    counted = tuple(map(counting, SHAPES))
     monkeypatch.setattr("stream.core.mask.SHAPES", counted)
     mask(text)
     assert len(tried) <= 4 * READ_CHARS
