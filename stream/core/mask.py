@@ -1,25 +1,30 @@
 """Takes personal data out of review text before any of it leaves in an alert.
 
 Rules:
-- Each kind of personal data has a shape (a pattern) and, where one exists, its check digits. What fits is
-  replaced by a token such as ``[email]``.
+- Each kind of personal data has a shape (``stream.core.personal``). What fits is replaced by a token such as
+  ``[email]``.
 - Text is hostile: every repetition in a pattern is bounded, so the time is linear in the text's length.
 - When in doubt about a long number, it is masked: a quote loses little. Prices, sizes, dates and models stay.
-- Digits are any Unicode digits, so full-width ones do not slip through.
+- Digits are any Unicode digits, full-width or in circles, and letters and signs may be full-width: shapes are
+  looked for in a folded copy, in which every character keeps its place, and cut out of the text itself.
+- Masking twice is masking once. A token is nothing to a shape: none matches it, or across it.
 """
 
 from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+from unicodedata import digit
+
+from stream.core.personal import SHAPES, TOKENS, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 QUOTE_CHARS = 280
 READ_CHARS = 2_000
-"""How much of a text is read for a quote: hostile text of 20,000 characters would cost 200 ms to mask."""
+"""How much of a text is read for a quote: hostile text of 20,000 characters would cost too long to mask."""
 
 TORN_CHARS = 64
 """What is dropped at the end of a text cut there: half a number would not be known for one."""
@@ -30,131 +35,30 @@ _UNPRINTABLE = re.compile(
 )
 
 
-def _luhn(digits: str) -> bool:
-    """Check digit of payment cards (ISO/IEC 7812)."""
-    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(reversed(digits)))
-    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
+PASSES = 8
+"""What stands between tokens may only then have a shape. One pass more settles nearly every text."""
+
+WHOLE = "[masked]"
+"""A text that is not settled by then was made to be: none of it is shown."""
+
+_TAKEN = "\0"  # in place of what is masked: no shape holds it
+_TOKEN = re.compile("|".join(map(re.escape, (*TOKENS, WHOLE))))
 
 
-def _is_card(match: str) -> bool:
-    return _luhn(_digits(match))
+def _folds() -> dict[int, str]:
+    """To ASCII: digits of all kinds, full-width letters and signs of numbers, dashes and spaces."""
+    folds = {code: str(digit(chr(code))) for code in range(0x80, 0x20000) if chr(code).isdigit()}
+    folds |= {
+        0xFEE0 + code: chr(code)
+        for code in b"#()*+-./:=@_" + bytes(range(0x41, 0x5B)) + bytes(range(0x61, 0x7B))
+    }
+    folds |= dict.fromkeys((*range(0x2010, 0x2016), 0x2212, 0xFE58, 0xFE63), "-")
+    folds |= dict.fromkeys((0xA0, *range(0x2000, 0x200B), 0x202F, 0x3000), " ")
+    # Apostrophes; the one capital that has two small letters.
+    return folds | {0x2018: "'", 0x2019: "'", 0x130: "I"}
 
 
-def _is_iban(match: str) -> bool:
-    """Check digits of ISO 13616; a mistyped one with many digits counts, too."""
-    code = re.sub(r"[ -]", "", match).upper()
-    number = "".join(str(int(char, 36)) for char in code[4:] + code[:4])
-    return int(number) % 97 == 1 or len(_digits(match)) >= 15
-
-
-def _is_citizen_id(match: str) -> bool:
-    """Check digit of a Chinese resident identity number (GB 11643)."""
-    weighted = sum(int(digit) * 2 ** (17 - place) for place, digit in enumerate(match[:17]))
-    return "10X98765432"[weighted % 11] == (match[17].upper() if match[17] in "xX" else str(int(match[17])))
-
-
-def _has_five_digits(match: str) -> bool:
-    return len(_digits(match)) >= 5
-
-
-def _always(_match: str) -> bool:
-    return True
-
-
-def _digits(text: str) -> str:
-    return "".join(char for char in text if char.isdecimal())
-
-
-class Shape(NamedTuple):
-    """One kind of personal data: a candidate is group 1 of ``pattern`` where ``accept`` agrees."""
-
-    token: str
-    pattern: re.Pattern[str]
-    accept: Callable[[str], bool] = _always
-
-
-# No digit (or Latin letter) may touch a number; Chinese characters may.
-_START = r"(?<![0-9A-Za-z])(?<!\d)"
-_END = r"(?![0-9A-Za-z])(?!\d)"
-_GAP = r"[ .\-\u00a0\u2010-\u2013]"
-
-# Chinese characters are no part of an address: they touch it where it stands in a sentence.
-_NAME = r"0-9A-Za-z_\u00c0-\u024f"
-_DOMAIN = r"[0-9A-Za-z\-]{1,63}"
-_CJK_STOP = r"\u3000-\u303f\uff01\uff08\uff09\uff0c\uff1f"
-
-_ORDER_WORD = (
-    r"(?:order|tracking|invoice|ticket|case|reference|ref|account|acct|shipment|parcel|awb|rma|customer"
-    r"|订单|单号|运单|快递|账号|帐号|会员|编号)"
-)
-
-SHAPES = (
-    Shape(
-        "[link]",
-        re.compile(rf"((?:https?://|(?<![0-9A-Za-z])www\.)[^\s<>\"'{_CJK_STOP}]{{1,2000}})", re.IGNORECASE),
-    ),
-    Shape(
-        "[email]",
-        re.compile(
-            rf"([{_NAME}.%+\-]{{1,64}}[@\uff20][{_NAME}\u4e00-\u9fff\-]{{1,63}}(?:\.{_DOMAIN}){{1,6}})"
-        ),
-    ),
-    Shape(
-        "[email]",
-        re.compile(
-            rf"([{_NAME}.%+\-]{{1,64}} ?[\[(] ?at ?[\])] ?[{_NAME}\-]{{1,63}}"
-            rf"(?: ?[\[(] ?dot ?[\])] ?|\.){_DOMAIN})",
-            re.IGNORECASE,
-        ),
-    ),
-    Shape(
-        "[iban]",
-        re.compile(rf"{_START}([A-Z]{{2}}\d{{2}}(?:[ -]?[A-Z0-9]){{11,30}}){_END}", re.ASCII | re.IGNORECASE),
-        _is_iban,
-    ),
-    Shape("[id]", re.compile(rf"{_START}(\d{{17}}[\dXx]){_END}"), _is_citizen_id),
-    Shape("[id]", re.compile(rf"{_START}(\d{{3}}-\d{{2}}-\d{{4}}){_END}")),
-    Shape(
-        "[card]",
-        re.compile(rf"{_START}(\d{{4}}([ \-.]?)\d{{4}}\2\d{{4}}\2\d{{1,4}}(?:\2\d{{1,3}})?){_END}"),
-        _is_card,
-    ),
-    Shape("[card]", re.compile(rf"{_START}(\d{{4}}([ \-.]?)\d{{6}}\2\d{{4,5}}|\d{{13,19}}){_END}"), _is_card),
-    Shape("[order]", re.compile(rf"{_START}(\d{{3}}-\d{{7}}-\d{{7}}|1Z[0-9A-Z]{{16}}){_END}", re.IGNORECASE)),
-    Shape(
-        "[order]",
-        re.compile(
-            rf"{_ORDER_WORD}\s{{0,2}}(?:number|num|no|nr|id|号码|号)?\s{{0,2}}[.:：#]{{0,2}}\s{{0,2}}(?:is|was|是|为)?"  # noqa: RUF001
-            rf"\s{{0,2}}#?([0-9A-Z][0-9A-Z\-_/]{{3,38}}[0-9A-Z]){_END}",
-            re.IGNORECASE,
-        ),
-        _has_five_digits,
-    ),
-    Shape("[order]", re.compile(r"(?<!\w)(#\d{5,30})(?!\w)")),
-    Shape("[phone]", re.compile(rf"((?:\+|{_START}00)\d{{1,3}}(?:{_GAP}?\(?\d\)?){{6,13}}){_END}")),
-    Shape("[phone]", re.compile(rf"{_START}((?:86{_GAP}?)?1[3-9]\d(?:{_GAP}?\d{{4}}){{2}}){_END}")),
-    Shape(
-        "[phone]",
-        re.compile(rf"(?<!\d)(?<!\w)((?:1{_GAP}?)?\(?\d{{3}}\)?{_GAP}{{1,2}}\d{{3}}{_GAP}\d{{4}}){_END}"),
-    ),
-    Shape("[phone]", re.compile(rf"(?<!\d)(?<![A-Za-z])(\(?0\d{{1,4}}\)?(?:{_GAP}{{0,2}}\d){{6,9}}){_END}")),
-    Shape(
-        "[phone]",
-        re.compile(
-            rf"(?:(?<![A-Za-z])(?:tel|phone|call|text|mobile|cell|whatsapp)|电话|手机)[\W_]{{0,4}}(\d(?:{_GAP}?\d){{6,13}}){_END}",
-            re.IGNORECASE,
-        ),
-    ),
-    Shape(
-        "[account]",
-        re.compile(
-            r"(?:(?<![A-Za-z])(?:wechat|weixin|qq)|微信|扣扣)[\W_]{0,4}(?:id|号)?[\W_]{0,4}([0-9a-z][\w\-]{4,24})",
-            re.ASCII | re.IGNORECASE,
-        ),
-        _has_five_digits,
-    ),
-    Shape("[number]", re.compile(r"(?<!\d)(\d{9,40})")),
-)
+_FOLDS = _folds()
 
 
 def mask(text: str) -> str:
@@ -162,26 +66,61 @@ def mask(text: str) -> str:
 
     >>> mask("Write to jo.doe+x@example.co.uk or call +44 20 7946 0958, paid 19.99 for 2 x 500 ml")
     'Write to [email] or call [phone], paid 19.99 for 2 x 500 ml'
-    >>> mask("我的电话13812345678 订单号 A20240117001")
-    '我的电话[phone] 订单号 [order]'
+    >>> mask("我的电话13812345678 订单号 A20240117001 收件人:李雷")
+    '我的电话[phone] 订单号 [order] 收件人:[name]'
     """
+    for _ in range(PASSES):
+        masked = _masked_once(text)
+        if masked == text:
+            return text
+        text = masked
+    return WHOLE
+
+
+def _masked_once(text: str) -> str:
+    view = text if text.isascii() else text.translate(_FOLDS)
+    taken: list[tuple[int, int, str]] = []
+    if "[" in view:
+        taken = [(*found.span(), found[0]) for found in _TOKEN.finditer(view)]
+        view = _without(view, taken)
+    small = view.lower()
+    digits = sum(map(view.count, "0123456789"))
     for shape in SHAPES:
-        text = _replace(text, shape)
-    return text
-
-
-def _replace(text: str, shape: Shape) -> str:
+        if digits < shape.digits or not any(map(small.__contains__, shape.signs)):
+            continue
+        found = [
+            (start, end, shape.token) for start, end in _spans(view if shape.keeps_case else small, shape)
+        ]
+        if found:
+            taken += found
+            view, small = _without(view, found), _without(small, found)
     parts: list[str] = []
-    done = searched = 0
-    while (found := shape.pattern.search(text, searched)) is not None:
+    done = 0
+    for start, end, token in sorted(taken):
+        parts += (text[done:start], token)
+        done = end
+    return "".join((*parts, text[done:])) if taken else text
+
+
+def _without(text: str, spans: list[tuple[int, int, str]]) -> str:
+    parts: list[str] = []
+    done = 0
+    for start, end, _ in spans:
+        parts += (text[done:start], _TAKEN * (end - start))
+        done = end
+    return "".join((*parts, text[done:]))
+
+
+def _spans(view: str, shape: Shape) -> Iterator[tuple[int, int]]:
+    searched = 0
+    while (found := shape.pattern.search(view, searched)) is not None:
         start, end = found.span(1)
         if shape.accept(found[1]):
-            parts += (text[done:start], shape.token)
-            done = searched = end
+            yield start, end
+            searched = end
         else:
             # A candidate may begin inside one that failed: "2019 4111 1111 1111 1111".
             searched = found.start() + 1
-    return text if done == 0 else "".join((*parts, text[done:]))
 
 
 @lru_cache(maxsize=256)  # one text posted a thousand times is masked once
