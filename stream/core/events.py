@@ -130,6 +130,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     model_version: str
     historic: bool = False
     """The events were old when they reached Kafka (a backfill): nobody should be woken."""
+    category: str | None = None
+    """The product's, where its events name one."""
 
 
 EVENT_TYPES: dict[str, type[Review | Chat]] = {"reviews": Review, "chats": Chat}
