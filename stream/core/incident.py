@@ -1,4 +1,4 @@
-"""Is it many products, or one cause? A fleet's, a category's or a model's incident, seen in when alerts begin.
+"""Do many products fire for one cause? A fleet's, a category's or a model's incident.
 
 Rules:
 - What counts is when alerts began by their own time (``Alert.at``), not when we heard of them: a subscriber
@@ -6,10 +6,10 @@ Rules:
 - An incident is several products that began to fire within a window and fire still. So that a large fleet's
   everyday trickle is none, they must also be a share of all that began lately.
 - A product counts once, however often its share hovers; what already belongs to an incident counts no more.
-- While an incident is on, what begins where it reaches joins it. One that is mostly over takes nothing more: what
-  begins then is told by itself, or makes the next one.
-- A model that was not seen just before, while another was, is a change of model. What begins soon after it is
-  more likely the model's doing than the customers'.
+- While an incident is on, what begins where it reaches joins it. One that is mostly over takes nothing more:
+  what begins then is told by itself, or makes the next one.
+- A model that was not seen just before, while another was, is a change of model. What begins soon after it
+  is more likely the model's doing than the customers'.
 """
 
 from __future__ import annotations
@@ -240,9 +240,7 @@ class Incidents(msgspec.Struct):
         newest_ms = max(each.at_ms for each in starts)
         self.starts = [each for each in starts if newest_ms - each.at_ms <= horizon_ms][-MOST_STARTS:]
 
-    def _found(
-        self, new: Start, firing: set[str], policy: Policy
-    ) -> tuple[Gathering, list[Start]] | None:
+    def _found(self, new: Start, firing: set[str], policy: Policy) -> tuple[Gathering, list[Start]] | None:
         """The incident that a start makes: a model's, else a category's, else the fleet's."""
         change = self.models.change
         if change is not None and is_after(change, new, policy):

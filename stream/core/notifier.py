@@ -4,16 +4,16 @@ Rules:
 - The same calls in the same order give the same notifications with the same ids, also across ``dump`` and
   ``load`` at any point. A repeated transition changes nothing.
 - Nothing but a resolved transition resolves: no data, a restart and the passing of time do not.
-- A historic alert begins nothing. One that we hear of late (``stale_s``: the subscriber was away) is told by the
-  next ``tick``, if it fires still: call that when there is nothing more to take.
-- What is silenced is not told while the silence is on. If it fires still when the silence ends, it is told then;
-  so is the end of what was told before the silence.
-- What begins while an incident is on is held back and listed in it. When the incident is over, what fires on is
-  told by itself. The end of what was told by itself before is told by itself.
-- An incident is never held back for having been told lately. One that is back within ``min_interval_s`` stays on
-  for that long instead.
-- Memory is bounded. Beyond ``MOST_THREADS`` threads the ones that do not fire are forgotten first, then those
-  that have not changed for longest.
+- A historic alert begins nothing. One that we hear of late (``stale_s``: the subscriber was away) is told by
+  the next ``tick``, if it fires still: call that when there is nothing more to take.
+- What is silenced is not told while the silence is on. If it fires still when the silence ends, it is told
+  then; so is the end of what was told before the silence.
+- What begins while an incident is on is held back and listed in it. When the incident is over, what fires on
+  is told by itself. The end of what was told by itself before is told by itself.
+- An incident is never held back for having been told lately. One that is back within ``min_interval_s``
+  stays on for that long instead.
+- Memory is bounded. Beyond ``MOST_THREADS`` threads the ones that do not fire are forgotten first, then
+  those that have not changed for longest.
 """
 
 from __future__ import annotations
@@ -113,6 +113,10 @@ class Notifier:
         gap_ms = milliseconds(self._policy.model_change_s)
         return self._state.incidents.models.see(version, at_ms, gap_ms)
 
+    def is_late(self, alert: Alert, now_ms: int) -> bool:
+        """Whether we hear of a transition long after it was."""
+        return now_ms - _moment(alert, now_ms) > milliseconds(self._policy.stale_s)
+
     def take(self, alert: Alert, now_ms: int, said: Said | None = None) -> list[Notification]:
         """Takes in a transition.
 
@@ -130,7 +134,7 @@ class Notifier:
             return []
         thread = self._state.threads[key]
         self._place(key, thread, now_ms, said)
-        if now_ms - thread.at_ms > milliseconds(self._policy.stale_s):
+        if self.is_late(alert, now_ms):
             return []
         incident = self._state.incidents.on.get(thread.incident)
         return self._tell([incident] if incident else [], [thread], now_ms, said)

@@ -1,16 +1,16 @@
 """When are people told, and what? Notifications, and the rule for one thread of them.
 
 Rules:
-- Alerts are detection: the same log gives the same ones. Notifications depend on the wall clock and on people,
-  so they are apart (``stream.core.notifier`` makes them).
+- Alerts are detection: the same log gives the same ones. Notifications depend on the wall clock and on
+  people, so they are apart (``stream.core.notifier`` makes them).
 - A *thread* is a product's rule on a channel. It is told when it fires, again after ``renotify_s`` while it
-  fires and nobody has acknowledged it, at once when it becomes more severe than was told, and once when it has
-  resolved.
+  fires and nobody has acknowledged it, at once when it becomes more severe than was told, and once when it
+  has resolved.
 - A share that hovers at the threshold fires and resolves again and again. A thread that fires within
   ``min_interval_s`` of its last notification *hovers*: nothing is told before the interval is over, and then
-  only if it fires still; from then on its end waits for the interval, too. So people hear of a hovering thread
-  at most once in an interval. Its first end is the exception: it is told at once like any incident's, for that
-  the thread hovers is known only when it fires again.
+  only if it fires still; from then on its end waits for the interval, too. So people hear of a hovering
+  thread at most once in an interval. Its first end is the exception: it is told at once like any incident's,
+  for that the thread hovers is known only when it fires again.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Rules:
 - A silence hides notifications, never alerts: those are detected, published and listed as ever.
-- It names what it is for; all that it names must fit. One that names nothing silences nothing, unless it says
-  ``everything``: a mistake must not hide what matters.
+- It names what it is for; all that it names must fit. One that names nothing silences nothing, unless it
+  says ``everything``: a mistake must not hide what matters.
 - It has an end. What still fires then is told then.
 - It is one person's, with a reason, for whoever wonders why the phone was quiet.
 - An acknowledgement is of one alert or incident, by id: somebody is on it. It ends with it.
@@ -109,10 +109,12 @@ def duration_ms(text: str) -> int:
     >>> duration_ms("90s"), duration_ms("2h"), duration_ms("1d12h")
     (90000, 7200000, 129600000)
     """
-    found = re.fullmatch(r"(?:(\d{1,9})w)?(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?", text, re.ASCII)
-    if found is None or not text:
+    parts = re.findall(r"(\d{1,9})([wdhms])", text, re.ASCII)
+    units = "".join(unit for _, unit in parts)
+    in_order = re.fullmatch("w?d?h?m?s?", units) is not None
+    if not parts or not in_order or "".join(number + unit for number, unit in parts) != text:
         raise UsageError(f"{text!r} is no duration: write 90s, 30m, 2h, 1d12h or 1w.")
-    total = sum(int(number or 0) * UNIT_MS[unit] for number, unit in zip(found.groups(), "wdhms", strict=True))
+    total = sum(int(number) * UNIT_MS[unit] for number, unit in parts)
     if not 0 < total <= LONGEST_MS:
         raise UsageError(f"{text!r} is not between one second and a year (365d).")
     return total
