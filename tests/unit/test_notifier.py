@@ -116,8 +116,20 @@ def test_an_acknowledgement_ends_with_its_alert() -> None:
     story.fire(0)
     story.acknowledge("B1@0")
     story.resolve(60)
-    assert story.fire(INTERVAL + 60) == ["alert firing"]
-    assert story.tick(2 * INTERVAL + 60) == ["alert still_firing"]
+    assert story.fire(120) == []
+    assert story.tick(60 + INTERVAL) == ["alert firing"]
+    assert story.tick(60 + 2 * INTERVAL) == ["alert still_firing"]
+
+
+def test_what_is_acknowledged_before_it_is_told_need_not_be_told_but_the_next_must() -> None:
+    story = Story()
+    story.fire(0)
+    story.resolve(60)
+    story.fire(120)  # too soon to be told; somebody sees it in the list
+    story.acknowledge("B1@120")
+    assert story.tick(60 + INTERVAL) == []
+    assert story.resolve(70 + INTERVAL) == []
+    assert story.fire(80 + INTERVAL) == ["alert firing"]
 
 
 def test_an_escalation_is_told_at_once_even_when_acknowledged_and_only_once() -> None:
