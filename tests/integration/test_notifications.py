@@ -73,7 +73,8 @@ def publish(settings: Settings, *alerts: Alert) -> None:
 
 
 def silence(**fields: Any) -> Silence:
-    return Silence(**{"id": "s", "start_ms": START_MS, "end_ms": START_MS + HOUR_MS, "reason": "r"} | fields)
+    usual: dict[str, Any] = {"id": "s", "start_ms": START_MS, "end_ms": START_MS + HOUR_MS, "reason": "r"}
+    return Silence(**usual | fields)
 
 
 def reviewpulse(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stream.core import notifier as notifier_module
 from stream.core.events import rfc3339
@@ -51,7 +52,7 @@ class Story:
         """The next transition of the product's alert."""
         last = self.latest[product]
         changed = {"sequence": last.sequence + 1, "at": rfc3339(START_MS + at * 1000), **fields}
-        return self.take(at, notifier_module.replace(last, **changed))
+        return self.take(at, replace(last, **changed))
 
     def resolve(self, at: int, product: str = "B1") -> list[str]:
         return self.become(at, product, state="resolved")
@@ -192,7 +193,7 @@ def test_the_end_of_one_alert_that_comes_after_the_next_ones_beginning_ends_noth
     story.fire(0)
     first = story.latest["B1"]
     story.fire(120)
-    late_end = notifier_module.replace(first, state="resolved", sequence=2, at=rfc3339(START_MS + 60_000))
+    late_end = replace(first, state="resolved", sequence=2, at=rfc3339(START_MS + 60_000))
     assert story.take(121, late_end) == []
     assert story.tick(INTERVAL) == ["alert still_firing"]
     assert story.told[-1][1].alert is not None
