@@ -28,6 +28,7 @@ from stream.cli.rebuild import rebuild
 from stream.cli.replay import replay
 from stream.cli.reshard import reshard
 from stream.cli.score import score
+from stream.cli.silence import ack, silence, silences, unsilence
 from stream.cli.topics import topics
 from stream.cli.worker import worker
 from stream.errors import DependencyError, ReviewpulseError, UsageError
@@ -99,6 +100,10 @@ def command_line() -> typer.Typer:
     app.command("counters")(counters)
     app.command("top")(top)
     app.command("alerts")(alerts)
+    app.command("silence")(silence)
+    app.command("silences")(silences)
+    app.command("unsilence")(unsilence)
+    app.command("ack")(ack)
     app.add_typer(dlq, name="dlq")
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)

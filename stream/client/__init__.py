@@ -3,6 +3,7 @@
 - ``EventProducer`` sends reviews and chat lines, checked before they leave.
 - ``LiveCounters`` and ``AsyncLiveCounters`` read a product's counts in a window, the leaders, the totals.
 - ``AlertSubscriber`` iterates over alerts as they fire and resolve.
+- ``Notifications`` iterates over what people are to be told of them, and when.
 
 All take their addresses from the ``REVIEWPULSE_*`` environment, or from settings you make:
 
@@ -18,6 +19,7 @@ away is a ``stream.errors.DependencyError``, an event that would be refused an `
 from stream.client.alerts import AlertSubscriber
 from stream.client.counters import AsyncLiveCounters, LiveCounters
 from stream.client.counts import ChannelTotals, ProductCounts
+from stream.client.notifications import Notifications
 from stream.client.producer import EventProducer
 
 __all__ = [
@@ -26,5 +28,6 @@ __all__ = [
     "ChannelTotals",
     "EventProducer",
     "LiveCounters",
+    "Notifications",
     "ProductCounts",
 ]

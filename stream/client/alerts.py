@@ -5,6 +5,7 @@ Rules:
   its ``sequence``. A repeat, or one that comes after a later one, is left out here.
 - With a ``group``, the position is kept in Kafka: after a restart, what was not finished comes again. An
   alert is finished when the next one is asked for, or when the ``with`` block ends without an error.
+  What ``poll`` returned is finished with the next ``poll``.
 - A record that is no alert is logged and passed over: one bad publisher stops no subscriber.
 """
 
@@ -99,7 +100,7 @@ class AlertSubscriber:
         self._seen = LatestSequences()
         self._stopping = threading.Event()
         self._finished: dict[TopicPartition, int] = {}
-        self._in_hand: tuple[TopicPartition, int] | None = None
+        self._in_hand: dict[TopicPartition, int] = {}
         self._consumer = open_consumer(self._settings, group=group)
         try:
             self._partitions = partitions_of(self._consumer, self._settings.topic_alerts)
@@ -138,6 +139,23 @@ class AlertSubscriber:
         except KafkaError as error:
             raise self._failed(error) from error
 
+    def poll(self) -> list[Alert]:
+        """Transitions that come within half a second; none while there is no news, or no broker.
+
+        Raises:
+            DependencyError: the broker refuses.
+        """
+        self._finish()
+        alerts = []
+        try:
+            self._commit()
+            for partition, records in self._consumer.poll(timeout_ms=POLL_MS).items():
+                self._in_hand[partition] = records[-1].offset + 1
+                alerts += [alert for alert in map(self._decode, records) if alert is not None]
+        except KafkaError as error:
+            raise self._failed(error) from error
+        return [alert for alert in alerts if self._seen.advance(alert.id, alert.sequence)]
+
     def stop(self) -> None:
         """Ends the iteration within half a second; may be called from a signal or another thread."""
         self._stopping.set()
@@ -171,6 +189,8 @@ class AlertSubscriber:
             kept = self._consumer.committed(partition) if self._keeps_position else None
             if kept is None and not from_beginning:
                 self._consumer.seek(partition, ends[partition])
+                # Kept from now on: what comes between a kill and the next start is not to be missed.
+                self._finished[partition] = ends[partition]
             elif kept is None or kept > ends[partition]:  # beyond the end: the topic was made anew
                 self._consumer.seek_to_beginning(partition)
             else:
@@ -180,7 +200,7 @@ class AlertSubscriber:
         for record in records:
             if self._stopping.is_set():
                 return
-            self._in_hand = (TopicPartition(record.topic, record.partition), record.offset + 1)
+            self._in_hand = {TopicPartition(record.topic, record.partition): record.offset + 1}
             alert = self._decode(record)
             if alert is not None and self._seen.advance(alert.id, alert.sequence):
                 yield alert
@@ -202,10 +222,8 @@ class AlertSubscriber:
             return None
 
     def _finish(self) -> None:
-        if self._in_hand is not None:
-            partition, next_offset = self._in_hand
-            self._finished[partition] = next_offset
-            self._in_hand = None
+        self._finished |= self._in_hand
+        self._in_hand = {}
 
     def _commit(self) -> None:
         if self._keeps_position and self._finished:

@@ -13,11 +13,13 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import msgspec
 import pytest
 import trustme
-from builders import event
+from builders import alert, event
 
-from stream.client import LiveCounters
+from stream.client import EventProducer, LiveCounters, Notifications
+from stream.core.silence import Acknowledgement, Silence
 from stream.errors import DependencyError, UsageError
 from stream.local import HOST, LocalServers
 from stream.pipeline import Progress
@@ -25,9 +27,11 @@ from stream.redis_config import connect, connect_async
 from stream.redis_trip import exchange
 from stream.scorer.constant import ConstantScorer
 from stream.settings import Settings
+from stream.silences import KEPT_MS, Silences
 from stream.status import StatusBoard, WorkerStatus
 from stream.store.layout import Layout
 from stream.store.redis import RedisStore
+from stream.topics import ensure
 from tests.integration.test_store import step_of
 
 if TYPE_CHECKING:
@@ -170,6 +174,25 @@ async def test_over_tls_the_least_rights_of_the_documents_are_enough(
             assert counters.get("kettle", "all").events == 1
             assert counters.leaders("all", min_events=1)[0].product_id == "kettle"
             assert counters.totals()["reviews"].counted == 1
+
+
+def test_silencing_and_notifying_need_no_more_than_the_documents_give(valkey: LocalServers) -> None:
+    operator = as_user("operator", port_of(valkey), "redis")
+    with connect(operator) as client:
+        silences = Silences(operator, client)
+        silences.add(Silence(id="old", start_ms=0, end_ms=1, reason="r", everything=True), 0)
+        silences.add(Silence(id="s", start_ms=0, end_ms=2, reason="r", everything=True), KEPT_MS + 1)
+        silences.acknowledge(Acknowledgement(alert_id="other", at_ms=0))
+        assert [each.id for each in silences.read().silences] == ["s"]
+    notifier = as_user("notifier", port_of(valkey), "redis", kafka=valkey.kafka)
+    ensure(notifier)
+    with EventProducer(notifier) as producer:
+        producer.send_record(notifier.topic_alerts, b"a1", msgspec.json.encode(alert()))
+    for expected in (["a1-firing-1"], []):
+        with Notifications(notifier, group="pager", from_beginning=True) as told:
+            assert [each.id for each in told.available()] == expected
+    with connect(notifier) as client, pytest.raises(DependencyError, match="refuses this user"):
+        Silences(notifier, client).add(Silence(id="t", start_ms=0, end_ms=1, reason="r"), 0)
 
 
 @pytest.mark.parametrize(

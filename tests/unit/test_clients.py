@@ -14,13 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kafka.partitioner.default import DefaultPartitioner
 
-from stream.cli.alerts import block
+from stream.cli.alerts import block, remarks
+from stream.cli.notifications import block as notification_block
 from stream.cli.terminal import printable
 from stream.client.alerts import LatestSequences
 from stream.client.producer import _RememberingPartitioner, encode_event
 from stream.client.validation import check
 from stream.core.decode import Limits
 from stream.core.events import Quote, Review
+from stream.core.notify import Incident, Notification
+from stream.core.silence import Acknowledgement, Said, Silence
 from stream.errors import EventError
 from tests.builders import alert
 
@@ -101,6 +104,65 @@ def test_an_alert_block_cannot_be_forged_by_its_quotes() -> None:
     assert "since 2024-01-17T09:00:00.000Z (1 h 0 min)" in plain
     assert "“bad RESOLVED B1 \\u202eevil\\x9b1m”" in plain
     assert len(plain.splitlines()) == 6
+
+
+def test_what_people_said_stands_beside_an_alert_that_fires_and_cannot_forge_one() -> None:
+    said = Said(
+        [
+            Silence(
+                id="s",
+                start_ms=0,
+                end_ms=NOW_MS + 1,
+                reason="x\nFIRING B1\x1b[2J",
+                author="kim",
+                product="B1",
+            )
+        ],
+        {"a1": Acknowledgement(alert_id="a1", at_ms=NOW_MS, author="lee", note="on it")},
+    )
+    firing = alert(product_id="B1")
+    plain = block(firing, remarks(firing, said, NOW_MS)).plain.splitlines()
+    assert plain[1:3] == [
+        "  silenced until 2023-11-14T22:13:20.001Z by kim: x FIRING B1\\x1b[2J",
+        "  acknowledged by lee at 2023-11-14T22:13:20.000Z: on it",
+    ]
+    assert len(remarks(firing, said, NOW_MS + 1)) == 1
+    assert remarks(alert(product_id="B1", state="resolved"), said, NOW_MS) == []
+
+
+def told(**fields: Any) -> Notification:
+    at = "2024-01-17T10:00:00.000Z"
+    facts: dict[str, Any] = {"id": "n", "thread": "t", "state": "firing", "severity": "critical", "fired": 1}
+    return Notification(**{**facts, "at": at, "kind": "alert", **fields})
+
+
+def test_a_notification_is_shown_with_why_now_and_its_alert() -> None:
+    shown = notification_block(told(state="resolved", fired=7, alert=alert(state="resolved"))).plain
+    assert shown.splitlines()[:2] == [
+        "2024-01-17T10:00:00.000Z  IS OVER  hovers: it has fired 7 times since it was told last",
+        "RESOLVED B001 (reviews)  warning, negative_share",
+    ]
+
+
+def test_an_incident_is_shown_with_its_cause_its_size_and_its_products() -> None:
+    incident = Incident(
+        scope="model",
+        category=None,
+        models=("en-1", "en-2"),
+        since="2024-01-17T09:00:00.000Z",
+        products=["B1[red]\x1b[2J", *(f"B{n}" for n in range(2, 12))],
+        alerts=[],
+        firing=1_200,
+        total=1_300,
+    )
+    shown = notification_block(told(kind="incident", thread="incident-9", incident=incident)).plain
+    assert shown.splitlines() == [
+        "2024-01-17T10:00:00.000Z  FIRES  critical, id incident-9",
+        "  after the model changed from en-1 to en-2: 1,200 of 1,300 fire, since 2024-01-17T09:00:00.000Z",
+        "  B1[red]\\x1b[2J",
+        *(f"  B{n}" for n in range(2, 11)),
+        "  and more",
+    ]
 
 
 def test_the_clients_load_no_model_and_no_faust() -> None:
