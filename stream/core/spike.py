@@ -385,7 +385,7 @@ class SpikeDetector:
             if author not in now.authors:
                 now.authors.append(author)
         if worth_quoting:
-            _keep_quote(now.quotes, complaint, self.rule.max_quotes)
+            keep_quote(now.quotes, complaint, self.rule.max_quotes)
 
     def _learn(self, now: State) -> None:
         """The excursion came to nothing: its events are the product's ordinary life."""
@@ -516,7 +516,7 @@ def _rest(now: State) -> None:
     now.told = 0
 
 
-def _keep_quote(quotes: list[Quote], complaint: Observation, most: int) -> None:
+def keep_quote(quotes: list[Quote], complaint: Observation, most: int) -> None:
     """Keeps the surest complaints of distinct text, surest first, the earlier of equals."""
     if len(quotes) == most and complaint.p_negative <= quotes[-1].p_negative:
         return
