@@ -33,7 +33,7 @@ from stream.core.rate import (
     quiet_of,
     recovery_rates,
 )
-from stream.core.surge import QUIET_SLOTS, RECOVERED
+from stream.core.surge import QUIET_DAYS, RECOVERED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,8 +61,8 @@ PUBLISHED = {
     "numentaTM": (1.25845, -1.30338, 1.27958, -2.56065, -2.47430),
     "bayesChangePt": (-3.50205, -4.35864, -1.27711, -0.90983, -4.0),
 }
-"""Raw standard scores of NAB's detectors on ``FILES``, from ``results/*/*_standard_scores.csv`` of numenta/NAB.
-Each detector's threshold there is the best for its score over all of NAB's labels, these files' among them."""
+"""Raw standard scores of NAB's detectors on ``FILES``: ``results/*/*_standard_scores.csv`` in numenta/NAB.
+NAB chose each detector's threshold there for its score over all labels, these files' among them."""
 
 
 class Series(NamedTuple):
@@ -171,9 +171,9 @@ class _Watch:
         self.negatives += count
         self.days += days
         belief = belief_of(self.pace, self.rule)
-        evidence = evidence_of(self.negatives, self.days, belief, self.rule.factor)
+        evidence = evidence_of(self.negatives, self.days, belief)
         if evidence >= belief.threshold and self.negatives >= MIN_NEGATIVES:
-            learn_burst(self.pace, self.rule, self.negatives, self.days, belief.per_day)
+            learn_burst(self.pace, self.rule, self.negatives / self.days / belief.per_day)
             self.firing = belief, recovery_rates(belief, self.negatives / self.days)
             self.quiet = self.quiet_days = self.negatives = self.days = 0.0
             return True
@@ -187,7 +187,7 @@ class _Watch:
         self.quiet_days += days
         if self.quiet <= 0.0:
             self.quiet = self.quiet_days = 0.0
-        if self.quiet >= RECOVERED and self.quiet_days >= QUIET_SLOTS * belief.slot_days:
+        if self.quiet >= RECOVERED and self.quiet_days >= QUIET_DAYS:
             self.firing = None
 
 

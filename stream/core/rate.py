@@ -104,13 +104,12 @@ def _forget_slots(pace: Pace, rule: RateRule) -> None:
         pace.slots = rule.memory_slots
 
 
-def learn_burst(pace: Pace, rule: RateRule, negatives: float, days: float, per_day: float) -> None:
-    """Takes an excursion that alarmed for a slot of the burstiness; of the rate it says nothing.
+def learn_burst(pace: Pace, rule: RateRule, times: float) -> None:
+    """Takes an excursion of ``times`` the usual rate that alarmed for a slot; of the rate it says nothing.
 
     Without it a product that bursts every week would alarm every week: what alarms would never be learned.
     """
-    expected = per_day * days
-    off = min(negatives / expected - 1.0, MOST_OFF) if expected > 0.0 else MOST_OFF
+    off = min(times - 1.0, MOST_OFF)
     pace.excess += off * off
     pace.slots += 1.0
     _forget_slots(pace, rule)
@@ -141,7 +140,8 @@ class Belief(NamedTuple):
     threshold: float
     """Evidence at which to alarm."""
     patience_days: float
-    slot_days: float
+    factor: float
+    log_factor: float
 
 
 def threshold(run_length: float, factor: float) -> float:
@@ -172,23 +172,31 @@ def belief_of(pace: Pace, rule: RateRule) -> Belief:
         threshold(max(rule.run_length, LEAST_RUN_LENGTH), rule.factor)
         - min(YOUTH / pace.negatives, MOST_YOUTH),
         max(HOUR, rule.patience * certainty / per_day),
-        max(HOUR, SLOT_NEGATIVES / per_day),
+        rule.factor,
+        ln(rule.factor),
     )
 
 
-def evidence_of(negatives: float, days: float, belief: Belief, factor: float) -> float:
-    """Log-likelihood ratio of "``factor`` times the usual rate" to "the usual rate".
+def evidence_of(negatives: float, days: float, belief: Belief) -> float:
+    """Log-likelihood ratio of the factor times the usual rate to the usual rate.
 
-    >>> known = Belief(1e9, 2.0, 1.0, 10.0, 1e9, 4.0)
-    >>> round(evidence_of(9.0, 1.5, known, 3.0), 3)      # 9 ln 3 - 2 x 3 expected
+    Args:
+        negatives: of the excursion.
+        days: that they took, operational.
+        belief: about the usual rate.
+
+    >>> rule = RateRule(run_length=1e5, prior_burstiness=0.0)
+    >>> known = belief_of(Pace(negatives=2e9, days=1e9), rule)
+    >>> round(evidence_of(9.0, 1.5, known), 3)       # 9 ln 3 - 2 x 3 expected
     3.888
-    >>> young = Belief(10.0, 2.0, 1.0, 10.0, 20.0, 4.0)
-    >>> round(evidence_of(9.0, 1.5, young, 3.0), 3)
+    >>> round(evidence_of(9.0, 1.5, belief_of(Pace(negatives=10.0, days=5.0), rule)), 3)
     2.677
     """
     at = belief.certainty
     expected = belief.per_day * days
-    return negatives * ln(factor) - (at + negatives) * ln((at + factor * expected) / (at + expected))
+    return negatives * belief.log_factor - (at + negatives) * ln(
+        (at + belief.factor * expected) / (at + expected)
+    )
 
 
 def recovery_rates(belief: Belief, per_day_at_alarm: float) -> tuple[float, float]:
@@ -197,7 +205,8 @@ def recovery_rates(belief: Belief, per_day_at_alarm: float) -> tuple[float, floa
     Back is a standard deviation of grace above the usual rate. Still risen is the geometric middle from there
     to the rate that alarmed: what falls from high is soon over, what hovers does not flap.
 
-    >>> [round(rate, 2) for rate in recovery_rates(Belief(100.0, 2.0, 1.0, 10.0, 20.0, 4.0), 19.8)]
+    >>> belief = belief_of(Pace(negatives=100.0, days=50.0), RateRule(run_length=1e5, prior_burstiness=0.0))
+    >>> [round(rate, 2) for rate in recovery_rates(belief, 19.8)]
     [2.2, 6.6]
     """
     back = belief.per_day * (1.0 + 1.0 / math.sqrt(belief.certainty))

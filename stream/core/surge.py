@@ -10,7 +10,7 @@ Rules:
 - Damped (``stream.core.damping``): of one author, or of copies of one text, two negatives count.
 - A record that is old when it arrives (a backfill) is no news about the rate now, whatever its label.
 - The usual rate is frozen while an alert fires. It resolves when the rate is back (a CUSUM the other way
-  round) and has been for ``QUIET_SLOTS``. Any event of the product shows that time has passed, silence by
+  round) and has been for ``QUIET_DAYS``. Any event of the product shows that time has passed, silence by
   itself shows nothing, and one long gap at most a part. A rate that stays for
   ``settle_days`` is the new usual.
 - Only +, -, *, / and sqrt on doubles decide anything.
@@ -55,7 +55,7 @@ RECOVERED = ln(100.0)
 """Evidence of "back" that resolves."""
 LONGEST_GAP = RECOVERED / 4.0
 """What one gap may add to it: a producer that was down for a day is no proof that customers were content."""
-QUIET_SLOTS = 4.0
+QUIET_DAYS = 4.0 / 24.0
 """An incident that pauses for an hour is one incident."""
 LEAST_DAYS = 1.0 / 1_440.0
 """A rate is told over a minute at least: records of one moment have no rate."""
@@ -212,20 +212,28 @@ class SurgeDetector:
         now = unpack(state) if state is not None else State(observations[0].arrival_ms)
         told = observations if state is not None else observations[1:]
         transitions: list[Alert] = []
+        against: Belief | None = None
         for seen in told:
             complains = seen.negative and seen.arrival_ms - seen.event_ms <= self.rule.historic_after_ms
             if now.firing is not None:
                 if self._is_over(now, now.firing, seen, complains=complains):
                     transitions.append(self._resolved(product_id, channel, now, now.firing, seen))
-                    _rest(now)
+                    self._end(now, now.firing)
             elif not complains:
                 # Most events of most products end here: time is accounted for when the next negative comes.
                 if now.negatives == 0:
                     now.pace.others += 1.0
                 else:
                     now.events = min(now.events + 1, MOST_EVENTS)
-            elif self._climbs(product_id, channel, now, seen):
-                transitions.append(self._fire(product_id, channel, now, seen))
+            elif now.negatives == 0:
+                self._start(product_id, channel, now, seen)
+            else:
+                against = against or belief_of(now.pace, self.rule.rate)
+                if self._climbs(product_id, channel, now, against, seen):
+                    transitions.append(self._fire(product_id, channel, now, against, seen))
+                if now.negatives <= 1 or now.firing is not None:
+                    # The usual rate has learned; while an excursion lasts it has not.
+                    against = None
         return pack(now), transitions
 
     def _pass_time(self, now: State, seen: Observation) -> float:
@@ -235,29 +243,31 @@ class SurgeDetector:
         now.at_ms = at_ms
         return days
 
-    def _climbs(self, product_id: str, channel: Channel, now: State, seen: Observation) -> bool:
-        """Takes in a negative while nothing fires; whether it makes an alert."""
+    def _start(self, product_id: str, channel: Channel, now: State, seen: Observation) -> None:
+        """Takes in a negative at rest."""
         days = self._pass_time(now, seen)
-        rule = self.rule.rate
         if now.pace.negatives < WARM_UP or now.pace.days < self.rule.min_days:
-            learn(now.pace, rule, 1.0, days)
-            return False
-        if now.negatives == 0:
-            learn(now.pace, rule, 0.0, days)
+            learn(now.pace, self.rule.rate, 1.0, days)
+        else:
+            learn(now.pace, self.rule.rate, 0.0, days)
             self._begin(product_id, channel, now, seen)
-            return False
-        belief = belief_of(now.pace, rule)
+
+    def _climbs(
+        self, product_id: str, channel: Channel, now: State, belief: Belief, seen: Observation
+    ) -> bool:
+        """Takes in a negative of an excursion; whether it makes an alert."""
+        days = self._pass_time(now, seen)
         now.days += days
-        before = evidence_of(now.negatives, now.days, belief, rule.factor)
+        before = evidence_of(now.negatives, now.days, belief)
         if before <= 0.0 or now.days >= belief.patience_days:
-            learn(now.pace, rule, now.negatives, now.days, now.events - now.negatives)
+            learn(now.pace, self.rule.rate, now.negatives, now.days, now.events - now.negatives)
             self._begin(product_id, channel, now, seen)
             return False
         now.events = min(now.events + 1, MOST_EVENTS)
         if not admits(now.heard, author_hash(seen.author_id), text_hash(seen.text)):
             return False
         now.negatives += 1
-        evidence = evidence_of(now.negatives, now.days, belief, rule.factor)
+        evidence = evidence_of(now.negatives, now.days, belief)
         if 3.0 * evidence >= belief.threshold:
             keep_quote(now.quotes, seen, self.rule.max_quotes)
         return evidence >= belief.threshold and now.negatives >= self.rule.min_negatives
@@ -271,20 +281,18 @@ class SurgeDetector:
         now.alert_id = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8]
         admits(now.heard, author_hash(seen.author_id), text_hash(seen.text))
 
-    def _fire(self, product_id: str, channel: Channel, now: State, seen: Observation) -> Alert:
-        rule = self.rule.rate
-        belief = belief_of(now.pace, rule)
+    def _fire(
+        self, product_id: str, channel: Channel, now: State, belief: Belief, seen: Observation
+    ) -> Alert:
         days = max(now.days, LEAST_DAYS)
         surely = rate_interval(now.negatives, days, belief.clump)[0]
         now.firing = Firing(
             severity="critical" if surely > self.rule.critical_times * belief.per_day else "warning",
             alarm_per_day=now.negatives / days,
-            evidence=evidence_of(now.negatives, now.days, belief, rule.factor),
+            evidence=evidence_of(now.negatives, now.days, belief),
             peak_share=now.negatives / now.events,
         )
-        alert = self._alert(product_id, channel, now, now.firing, seen, "firing", (now.negatives, days))
-        learn_burst(now.pace, rule, now.negatives, days, belief.per_day)
-        return alert
+        return self._alert(product_id, channel, now, now.firing, seen, "firing", (now.negatives, days))
 
     def _is_over(self, now: State, firing: Firing, seen: Observation, *, complains: bool) -> bool:
         """Takes in one event of a firing alert."""
@@ -297,7 +305,6 @@ class SurgeDetector:
             keep_quote(now.quotes, seen, self.rule.max_quotes)
         firing.peak_share = max(firing.peak_share, now.negatives / now.events)
         if now.days >= self.rule.settle_days:
-            now.pace = Pace(negatives=now.negatives, days=now.days, others=now.events - now.negatives)
             return True
         belief = belief_of(now.pace, self.rule.rate)
         rates = recovery_rates(belief, firing.alarm_per_day)
@@ -308,7 +315,16 @@ class SurgeDetector:
             firing.quiet_negatives += 1
         if firing.quiet <= 0.0:
             firing.quiet, firing.quiet_negatives, firing.quiet_days = 0.0, 0, 0.0
-        return firing.quiet >= RECOVERED and firing.quiet_days >= QUIET_SLOTS * belief.slot_days
+        return firing.quiet >= RECOVERED and firing.quiet_days >= QUIET_DAYS
+
+    def _end(self, now: State, firing: Firing) -> None:
+        """The incident is over, or is the product's ordinary life from now on."""
+        if now.days >= self.rule.settle_days:
+            now.pace = Pace(negatives=now.negatives, days=now.days, others=now.events - now.negatives)
+        else:
+            usual = belief_of(now.pace, self.rule.rate).per_day
+            learn_burst(now.pace, self.rule.rate, firing.alarm_per_day / usual)
+        _rest(now)
 
     def _resolved(
         self, product_id: str, channel: Channel, now: State, firing: Firing, seen: Observation
