@@ -382,3 +382,18 @@ def incidents(
         print(msgspec.json.encode(report).decode())
         return
     print_report(report)
+
+
+@bench.command("rate")
+def rate(
+    nab: Path | None = typer.Option(
+        None, exists=True, file_okay=False, help="Folder of NAB's realTweets files and windows.json."
+    ),
+) -> None:
+    """False alarms and delay of the detector of surges of negative volume; NAB's score of it.
+
+    Simulated with a fixed seed. Takes some minutes.
+    """
+    from stream.bench.rate import main
+
+    main(nab)

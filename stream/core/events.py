@@ -92,6 +92,25 @@ class Quote(msgspec.Struct, frozen=True, kw_only=True):
     event_time: str
 
 
+class RateEvidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What an alert on the rate of negatives stands on. Days are operational."""
+
+    per_day: float
+    """Negatives a day: since the onset when it fires, since it has been quiet when it resolves."""
+    per_day_interval: tuple[float, float]
+    """95%; bursts widen it."""
+    usual_per_day: float
+    usual_interval: tuple[float, float]
+    burstiness: float
+    """Variance of the ordinary rate over its square; 0: negatives come by themselves."""
+    evidence: float
+    """Log-likelihood ratio of the rise when it fired."""
+    threshold: float
+    """Of the evidence."""
+    profile: str
+    """Version of the daily and weekly pattern."""
+
+
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """One transition of one alert, on the compacted ``alerts`` topic, keyed by ``id``.
 
@@ -144,6 +163,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Two or three of the complaints' own sentences, personal data masked."""
     vocabulary: str = ""
     """Version of the table of ordinary phrases that ``phrases`` was told from."""
+    rate: RateEvidence | None = None
+    """Of the rule on the rate of negatives; the counts and shares beside it are told for context."""
 
 
 EVENT_TYPES: dict[str, type[Review | Chat]] = {"reviews": Review, "chats": Chat}

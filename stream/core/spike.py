@@ -42,9 +42,9 @@ import msgspec
 from stream.core.background import NOTHING_KNOWN
 from stream.core.complaints import Complaints
 from stream.core.damping import admits, author_hash, text_hash
-from stream.core.events import Alert, Channel, Quote, Resolution, rfc3339
-from stream.core.mask import excerpt
+from stream.core.events import Alert, Channel, Resolution, rfc3339
 from stream.core.phrases import top_phrases
+from stream.core.quotes import keep_quote
 from stream.core.spike_state import MAX_COUNT, Firing, State, pack, unpack
 from stream.core.summary import summary
 from stream.core.usual import pack as pack_usual
@@ -330,7 +330,7 @@ class SpikeDetector:
         return admits(now.damping, author_hash(complaint.author_id), text)
 
     def _gather(self, now: State, complaint: Observation) -> None:
-        _keep_quote(now.quotes, complaint, self.rule.max_quotes)
+        keep_quote(now.quotes, complaint, self.rule.max_quotes)
         if now.complaints is None:
             now.complaints = Complaints()
         if now.complaints.number < self.rule.max_complaints:
@@ -519,21 +519,3 @@ def _is_in_the_air(now: State, against: Hypotheses) -> bool:
 
 def _is_sampled(complaint: Observation) -> bool:
     return zlib.crc32(complaint.event_id.encode("utf-8", "surrogatepass")) % USUAL_SAMPLE == 0
-
-
-def _keep_quote(quotes: list[Quote], complaint: Observation, most: int) -> None:
-    """Keeps the surest complaints of distinct text, surest first, the earlier of equals."""
-    if len(quotes) == most and complaint.p_negative <= quotes[-1].p_negative:
-        return
-    text = excerpt(complaint.text)
-    if not text or any(text.casefold() == quote.text.casefold() for quote in quotes):
-        return
-    place = sum(quote.p_negative >= complaint.p_negative for quote in quotes)
-    quote = Quote(
-        event_id=complaint.event_id,
-        text=text,
-        p_negative=complaint.p_negative,
-        event_time=rfc3339(complaint.event_ms),
-    )
-    quotes.insert(place, quote)
-    del quotes[most:]
