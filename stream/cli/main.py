@@ -26,6 +26,7 @@ from stream.cli.local import local
 from stream.cli.rebuild import rebuild
 from stream.cli.replay import replay
 from stream.cli.reshard import reshard
+from stream.cli.rules import rules
 from stream.cli.score import score
 from stream.cli.topics import topics
 from stream.cli.worker import worker
@@ -98,6 +99,7 @@ def command_line() -> typer.Typer:
     app.command("top")(top)
     app.command("alerts")(alerts)
     app.add_typer(dlq, name="dlq")
+    app.add_typer(rules, name="rules")
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)
     return app

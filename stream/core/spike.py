@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from stream.core.events import Alert, Channel, Quote, rfc3339
-from stream.core.mask import excerpt
+from stream.core.quotes import keep_quote
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -385,7 +385,7 @@ class SpikeDetector:
             if author not in now.authors:
                 now.authors.append(author)
         if worth_quoting:
-            _keep_quote(now.quotes, complaint, self.rule.max_quotes)
+            keep_quote(now.quotes, complaint, self.rule.max_quotes)
 
     def _learn(self, now: State) -> None:
         """The excursion came to nothing: its events are the product's ordinary life."""
@@ -514,21 +514,3 @@ def _rest(now: State) -> None:
     now.quotes = []
     now.firing = None
     now.told = 0
-
-
-def _keep_quote(quotes: list[Quote], complaint: Observation, most: int) -> None:
-    """Keeps the surest complaints of distinct text, surest first, the earlier of equals."""
-    if len(quotes) == most and complaint.p_negative <= quotes[-1].p_negative:
-        return
-    text = excerpt(complaint.text)
-    if not text or any(text.casefold() == quote.text.casefold() for quote in quotes):
-        return
-    place = sum(quote.p_negative >= complaint.p_negative for quote in quotes)
-    quote = Quote(
-        event_id=complaint.event_id,
-        text=text,
-        p_negative=complaint.p_negative,
-        event_time=rfc3339(complaint.event_ms),
-    )
-    quotes.insert(place, quote)
-    del quotes[most:]
