@@ -90,12 +90,15 @@ def parse_rules(text: str, where: str) -> Rules:
 def _no_toml(text: str, where: str, error: tomllib.TOMLDecodeError) -> Problem:
     said, _, place = str(error).removesuffix(")").rpartition(" (at ")
     found = re.match(r"line (\d+)", place)
+    if found is None and said.startswith("Invalid value"):
+        remedy = "write a value, and end with ] what began with ["
+    else:
+        remedy = next(
+            (remedy for beginning, remedy in SYNTAX_REMEDIES.items() if said.startswith(beginning)),
+            "see https://toml.io for how TOML is written",
+        )
     # "at end of document": the statement that never ends, or the last one, tells more.
     line = int(found[1]) if found else list(statements(text.rstrip()))[-1][0]
-    remedy = next(
-        (remedy for beginning, remedy in SYNTAX_REMEDIES.items() if said.startswith(beginning)),
-        "see https://toml.io for how TOML is written",
-    )
     return Problem(where, line, "", f"this is no TOML: {said[:1].lower()}{said[1:]}", remedy)
 
 
