@@ -63,7 +63,9 @@ class _Review:
                     yield self._of((rule, key), f"{key} in [{rule}]", wrong, "remove it, or enable the rule")
                 continue
             if knobs.min_events and knobs.min_negatives and knobs.min_negatives >= knobs.min_events:
-                yield self._no_effect((rule, "min_events"), f"[{rule}]", f"{knobs.min_negatives} negatives")
+                yield self._no_effect(
+                    (rule, "min_events"), f"[{rule}]", f"{knobs.min_negatives} negatives are asked for"
+                )
             alarms, events = knobs.false_alarms_per_day, knobs.expected_events_per_day or self._events_per_day
             if alarms and events and events / alarms < LEAST_RUN_LENGTH:
                 most = events / LEAST_RUN_LENGTH
@@ -196,14 +198,14 @@ class _Review:
                 yield self._no_effect(
                     (*path, "negatives"),
                     table,
-                    f"the share of {rule.least_events} events is {by_share} negatives",
+                    f"the share of {rule.least_events} events makes {by_share}",
                 )
         if rule.min_events is not None and rule.negatives >= rule.min_events > 1:
-            yield self._no_effect((*path, "min_events"), table, f"{rule.negatives} negatives")
+            yield self._no_effect((*path, "min_events"), table, f"{rule.negatives} negatives are asked for")
 
     def _no_effect(self, path: Path, table: str, because: str) -> Problem:
         key = path[-1]
-        wrong = f"it has no effect: {because} are asked for anyway"
+        wrong = f"it has no effect: {because} anyway"
         return self._of(path, f"{key} in {table}", wrong, "remove it, or write a larger number")
 
     def _of(self, path: Path, key: str, wrong: str, remedy: str) -> Problem:
