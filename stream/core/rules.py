@@ -134,7 +134,7 @@ class ThresholdRule(Scope, frozen=True, kw_only=True, forbid_unknown_fields=True
         """``resolve_share``, or its default; None where the rule has no share."""
         if self.share is None or self.resolve_share is not None:
             return self.resolve_share
-        return RESOLVE_FRACTION * self.share
+        return round(RESOLVE_FRACTION * self.share, 9)  # 0.3 of 0.4, not 0.30000000000000004
 
     @property
     def over_negatives(self) -> int | None:

@@ -294,8 +294,9 @@ class ThresholdDetector:
             if incident.severity is not None:
                 if not _has_ended(rule, incident, now.latest_ms, events, negatives):
                     return None
+                resolved = self._alert(product_id, channel, now, incident, seen, "resolved")
                 now.incident = now.evidence = None
-                return self._alert(product_id, channel, now, incident, seen, "resolved")
+                return resolved
         if not rule.condition.holds(events, negatives):
             now.incident = None
             return None

@@ -93,7 +93,7 @@ def test_a_file_without_rules_says_nothing() -> None:
 
 def test_what_a_rule_does_not_say_has_a_default() -> None:
     by_share, by_count = rule(), rule(share=None, negatives=10)
-    assert (by_share.least_events, by_share.over_share, by_share.over_negatives) == (20, 0.75 * 0.4, None)
+    assert (by_share.least_events, by_share.over_share, by_share.over_negatives) == (20, 0.3, None)
     assert (by_count.least_events, by_count.over_share, by_count.over_negatives) == (1, None, 8)
     assert (by_share.for_ms, by_share.keep_firing_ms, by_share.window_ms) == (0, 0, 3_600_000)
     stated = rule(negatives=10, min_events=50, resolve_share=0.1, resolve_negatives=2)
