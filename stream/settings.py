@@ -155,6 +155,11 @@ class Settings(BaseSettings):
     )
     alert_min_events: int = Field(20, ge=1, description="Events a product needs before it can alert.")
     alert_min_negatives: int = Field(8, ge=1, description="Negatives since the onset an alert needs.")
+    rules: Path | None = Field(
+        None,
+        description="Rules file (TOML): plain threshold rules, exceptions by product."
+        " `reviewpulse rules check` reads it out.",
+    )
 
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="`auto`: human on a terminal, JSON elsewhere."

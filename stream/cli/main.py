@@ -27,6 +27,7 @@ from stream.cli.local import local
 from stream.cli.rebuild import rebuild
 from stream.cli.replay import replay
 from stream.cli.reshard import reshard
+from stream.cli.rules import rules
 from stream.cli.score import score
 from stream.cli.silence import ack, silence, silences, unsilence
 from stream.cli.topics import topics
@@ -105,6 +106,7 @@ def command_line() -> typer.Typer:
     app.command("unsilence")(unsilence)
     app.command("ack")(ack)
     app.add_typer(dlq, name="dlq")
+    app.add_typer(rules, name="rules")
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)
     return app
