@@ -32,7 +32,7 @@ from stream.client.log import read_topic
 from stream.core.decode import Limits
 from stream.core.events import Alert
 from stream.core.reconcile import concerned, latest, reconcile
-from stream.core.spike import SpikeDetector, rule_from
+from stream.detectors import detector_of
 from stream.errors import DependencyError, ReviewpulseError, UsageError
 from stream.kafka_config import aiokafka_config
 from stream.lanes import Lanes, partition_name
@@ -40,6 +40,7 @@ from stream.log_reader import FileReader, LogReader, ends_of
 from stream.pipeline import Pipeline, PipelineSettings
 from stream.redis_errors import REDIS_ERRORS
 from stream.redis_trip import exchange_async
+from stream.rules import load_rules
 from stream.store.contract import log_partition
 from stream.store.layout import Layout, Pending
 from stream.store.redis import RedisStore
@@ -280,18 +281,11 @@ class Rebuild:
 
     def _make_pipeline(self) -> Pipeline:
         settings = self._settings
-        rule = rule_from(
-            false_alarms_per_day=settings.false_alarms_per_day,
-            expected_events_per_day=settings.expected_events_per_day,
-            min_events=settings.alert_min_events,
-            min_negatives=settings.alert_min_negatives,
-            historic_after_ms=self._historic_after_ms,
-        )
         return Pipeline(
             store=self._store,
             lanes=self._lanes,
             scorer=self._scorer,
-            detector=SpikeDetector(rule, self._scorer.version),
+            detector=detector_of(settings, load_rules(settings), self._scorer.version),
             publisher=_Silence(),
             rewind=self._rewind,
             settings=PipelineSettings(

@@ -30,9 +30,9 @@ from aiokafka.errors import KafkaError
 
 from stream.backoff import retry
 from stream.core.decode import Limits
-from stream.core.spike import SpikeDetector, rule_from
 from stream.core.watch import Limits as WatchLimits
 from stream.core.watch import Seen
+from stream.detectors import detector_of
 from stream.errors import DependencyError
 from stream.faust_config import faust_broker, faust_credentials
 from stream.health import HealthServer, address_of, pages
@@ -43,6 +43,7 @@ from stream.pipeline import Pipeline, PipelineSettings
 from stream.publish import KafkaPublisher
 from stream.redis_config import connect_async
 from stream.redis_url import shown_url
+from stream.rules import load_rules
 from stream.scorer.counted import CountedScorer
 from stream.scorer.load import load_scorer
 from stream.status import StatusBoard, WorkerStatus
@@ -189,18 +190,11 @@ class Worker:
             alerts_topic=settings.topic_alerts,
             scores_topic=settings.topic_scores,
         )
-        rule = rule_from(
-            false_alarms_per_day=settings.false_alarms_per_day,
-            expected_events_per_day=settings.expected_events_per_day,
-            min_events=settings.alert_min_events,
-            min_negatives=settings.alert_min_negatives,
-            historic_after_ms=round(settings.historic_after_s * 1000),
-        )
         self.pipeline = Pipeline(
             store=self._store,
             lanes=self._lanes,
             scorer=counted,
-            detector=SpikeDetector(rule, scorer.version),
+            detector=detector_of(settings, load_rules(settings), scorer.version),
             publisher=self._publisher,
             rewind=self._rewind,
             settings=PipelineSettings(

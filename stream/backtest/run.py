@@ -9,37 +9,28 @@ Rules:
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec.structs import replace
+
 from stream.core.backtest import Transition, days_between, incidents_of, matched, paired, quality
-from stream.core.spike import LEAST_RUN_LENGTH, SpikeDetector, rule_from
+from stream.detectors import Budget
+from stream.detectors import budget_of as spike_budget
+from stream.detectors import detector_of as judge_of
 from stream.errors import UsageError
+from stream.rules import load_rules, read_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from stream.core.backtest import Incident, Matching, Pair, Quality, Window
     from stream.core.events import Channel
+    from stream.core.rules import Rules
     from stream.core.spike import Observation
     from stream.record import Detector
     from stream.settings import Settings
-
-
-class Budget(NamedTuple):
-    """The knobs that a rule set may turn; see the settings of the same meaning."""
-
-    false_alarms_per_day: float
-    expected_events_per_day: float
-    min_events: int
-    min_negatives: int
-
-    @property
-    def run_length(self) -> float:
-        """Events between two false alarms, at least: what the threshold is set for."""
-        return max(LEAST_RUN_LENGTH, self.expected_events_per_day / self.false_alarms_per_day)
 
 
 class RuleSet(NamedTuple):
@@ -115,46 +106,31 @@ def _budget_number(where: str, name: str, value: object) -> float:
     return number
 
 
-def budget_of(rule_set: RuleSet, settings: Settings) -> Budget:
-    """The budget a rule set ends up with.
+def _told(rule_set: RuleSet, settings: Settings) -> tuple[Settings, Rules]:
+    """Settings and rules with what the command line gives in them, above both.
 
     Raises:
         UsageError: the rules file cannot be used.
     """
-    base = {
-        "false_alarms_per_day": settings.false_alarms_per_day,
-        "expected_events_per_day": settings.expected_events_per_day,
-        "min_events": settings.alert_min_events,
-        "min_negatives": settings.alert_min_negatives,
-    }
-    of_file = read_rules(rule_set.rules) if rule_set.rules is not None else {}
-    return Budget(**{**base, **of_file, **rule_set.given})  # type: ignore[arg-type]
+    rules = read_rules(rule_set.rules) if rule_set.rules is not None else load_rules(settings)
+    unsaid = dict.fromkeys(rule_set.given)
+    rules = replace(rules, spike=replace(rules.spike, **unsaid), surge=replace(rules.surge, **unsaid))
+    given = {f"alert_{key}" if key.startswith("min_") else key: each for key, each in rule_set.given.items()}
+    return settings.model_copy(update=given), rules
 
 
-def read_rules(file: Path) -> dict[str, float]:
-    """The budget of a rules file: its table ``[spike]``.
+def budget_of(rule_set: RuleSet, settings: Settings) -> Budget:
+    """The spike rule's budget, as a rule set ends up with it.
 
     Raises:
-        UsageError: it cannot be read, is no TOML, or says what is not known.
+        UsageError: the rules file cannot be used.
     """
-    try:
-        content = tomllib.loads(file.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(f"Cannot read {file}: {error.strerror or error}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} is no TOML: {error}.") from error
-    if content.pop("version", None) != 1:
-        raise UsageError(f"{file} has no version; write `version = 1` as its first line.")
-    spike = content.pop("spike", {})
-    if content or not isinstance(spike, dict):
-        strange = ", ".join(content) or "a spike that is no table"
-        known = ", ".join(Budget._fields)
-        raise UsageError(f"{file} has {strange}; it may have a table [spike] with {known}.")
-    return {name: _budget_number(f"{file}, [spike]", name, value) for name, value in spike.items()}
+    told, rules = _told(rule_set, settings)
+    return spike_budget(told, rules.spike)
 
 
 def detector_of(rule_set: RuleSet, settings: Settings, model_version: str) -> Detector:
-    """The judge of a rule set. Further detectors of a rules file are composed here.
+    """The judge of a rule set.
 
     Args:
         rule_set: what it judges by.
@@ -164,8 +140,7 @@ def detector_of(rule_set: RuleSet, settings: Settings, model_version: str) -> De
     Raises:
         UsageError: the rules file cannot be used, or a minimum is too high.
     """
-    historic_after_ms = int(settings.historic_after_s * 1000)
-    return SpikeDetector(rule_from(*budget_of(rule_set, settings), historic_after_ms), model_version)
+    return judge_of(*_told(rule_set, settings), model_version)
 
 
 def transitions_of(

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
+from stream.core.detection import alert_ids, follow
 from stream.core.events import Channel, rfc3339
-from stream.core.spike_state import State, pack, unpack
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from stream.core.events import Alert
 
@@ -79,21 +79,21 @@ def reconcile(
     corrections = []
     for watched, alerts in known_of.items():
         packed = states.get(watched)
-        state = unpack(packed) if packed is not None else None
+        fires = [id_ for id_, is_firing in alert_ids(packed).items() if is_firing]
         transitions = [
-            *_over(alerts, state, now_ms),
-            *_begun(alerts, state, firing, now_ms, historic_after_ms),
+            *_over(alerts, fires, now_ms),
+            *_begun(alerts, [firing[id_] for id_ in fires], now_ms, historic_after_ms),
         ]
         alerts |= {alert.id: alert for alert in transitions}
-        changed = state is not None and _remember(state, alerts)
-        if changed or transitions:
-            corrections.append(
-                Correction(*watched, pack(state) if state is not None and changed else None, transitions)
-            )
+        told = {id_: alert.sequence for id_, alert in alerts.items()}
+        state = follow(packed, told) if packed is not None else None
+        changed = state if state != packed else None
+        if changed is not None or transitions:
+            corrections.append(Correction(*watched, changed, transitions))
     return corrections
 
 
-def _over(alerts: Mapping[str, Alert], state: State | None, now_ms: int) -> list[Alert]:
+def _over(alerts: Mapping[str, Alert], fires: Sequence[str], now_ms: int) -> list[Alert]:
     """Resolves what subscribers take for firing and is not."""
     return [
         replace(
@@ -104,48 +104,23 @@ def _over(alerts: Mapping[str, Alert], state: State | None, now_ms: int) -> list
             duration_s=max(0.0, now_ms / 1000 - _seconds(alert.onset)),
         )
         for alert in alerts.values()
-        if alert.state == "firing" and not (state is not None and state.firing and alert.id == _id(state))
+        if alert.state == "firing" and alert.id not in fires
     ]
 
 
 def _begun(
-    alerts: Mapping[str, Alert],
-    state: State | None,
-    firing: Mapping[str, Alert],
-    now_ms: int,
-    historic_after_ms: int,
+    alerts: Mapping[str, Alert], firing: Sequence[Alert], now_ms: int, historic_after_ms: int
 ) -> list[Alert]:
-    """Tells of the alert that fires, unless subscribers know."""
-    if state is None or state.firing is None:
-        return []
-    known = alerts.get(_id(state))
-    if known is not None and known.state == "firing":
-        return []
-    alert = firing[_id(state)]
-    age_ms = now_ms - 1000 * _seconds(alert.at)
-    return [
-        replace(
-            alert,
-            sequence=known.sequence + 1 if known is not None else alert.sequence,
-            historic=alert.historic or age_ms > historic_after_ms,
-        )
-    ]
-
-
-def _remember(state: State, alerts: Mapping[str, Alert]) -> bool:
-    """Has the state's next transition follow what subscribers know; whether that changed it."""
-    known = alerts.get(_id(state)) if state.events else None
-    if known is None:
-        return False
-    # What a firing alert has given out itself, they know; the next one follows.
-    told = known.sequence - (state.firing.transitions if state.firing else 0)
-    changed = told != state.told
-    state.told = told
-    return changed
-
-
-def _id(state: State) -> str:
-    return state.alert_id.hex()
+    """Tells of the alerts that fire, unless subscribers know."""
+    begun = []
+    for alert in firing:
+        known = alerts.get(alert.id)
+        if known is None or known.state != "firing":
+            age_ms = now_ms - 1000 * _seconds(alert.at)
+            sequence = known.sequence + 1 if known is not None else alert.sequence
+            historic = alert.historic or age_ms > historic_after_ms
+            begun.append(replace(alert, sequence=sequence, historic=historic))
+    return begun
 
 
 def _seconds(moment: str) -> float:

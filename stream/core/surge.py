@@ -46,7 +46,7 @@ from stream.core.rate import (
 from stream.core.spike import wilson
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from stream.core.spike import Observation
 
@@ -129,6 +129,8 @@ class State(msgspec.Struct, array_like=True):
     quotes: list[Quote] = []
     """Gathered once the evidence is a third of the way to the threshold."""
     firing: Firing | None = None
+    told: int = 0
+    """Sequences given out of ``alert_id`` before a recount; see ``stream.core.spike_state.State``."""
 
 
 _PLAIN = struct.Struct("<Bq7dIIdq8s")
@@ -138,7 +140,7 @@ _encode_rich = msgspec.msgpack.Encoder().encode
 
 def pack(state: State) -> bytes:
     """State as bytes: 99 and 4 for each author and text held, MessagePack once there are quotes."""
-    if state.firing is not None or state.quotes:
+    if state.firing is not None or state.quotes or state.told:
         return b"\x02" + _encode_rich(state)
     plain = _PLAIN.pack(
         1,
@@ -180,6 +182,28 @@ def unpack(packed: bytes) -> State:
     raise ValueError(
         f"the surge detector's state is of unknown kind {kind}; was it written by a newer worker?"
     )
+
+
+def alert_ids(packed: bytes | None) -> dict[str, bool]:
+    """The id of the alert that a state knows, and whether it fires; else it may come to. For a recount."""
+    state = unpack(packed) if packed is not None else None
+    known = state is not None and state.negatives
+    return {state.alert_id.hex(): state.firing is not None} if state is not None and known else {}
+
+
+def follow(packed: bytes | None, sequences: Mapping[str, int]) -> bytes | None:
+    """The state whose next transition follows what subscribers know already. For a recount.
+
+    Args:
+        packed: a state.
+        sequences: the highest sequence that was told, by alert id.
+    """
+    state = unpack(packed) if packed is not None else None
+    known = sequences.get(state.alert_id.hex()) if state is not None and state.negatives else None
+    if state is None or known is None:
+        return packed
+    state.told = known - (1 if state.firing else 0)
+    return pack(state)
 
 
 class SurgeDetector:
@@ -349,7 +373,7 @@ class SurgeDetector:
         known = now.pace.negatives + now.pace.others
         return Alert(
             id=now.alert_id.hex(),
-            sequence=1 if state == "firing" else 2,
+            sequence=now.told + (1 if state == "firing" else 2),
             state=state,
             rule=self.rule.name,
             severity=firing.severity,
@@ -395,3 +419,4 @@ def _rest(now: State) -> None:
     now.heard = Damping()
     now.quotes = []
     now.firing = None
+    now.told = 0

@@ -348,6 +348,7 @@ class ThresholdDetector:
             duration_s=max(0, seen.arrival_ms - incident.onset_ms) / 1000.0,
             model_version=self._model_version,
             historic=incident.historic,
+            category=seen.category,
         )
 
 

@@ -1,0 +1,185 @@
+"""All rules as one judge: the spike, the surge, and the thresholds of a rules file.
+
+Rules:
+- Each rule's detector judges the same observations and keeps a state of its own. Where the spike detector
+  alone remembers anything, the state is its bytes.
+- The statistical rules share the false-alarm budget evenly. An incident can raise both, so together they make
+  fewer false incidents than the budget allows, not more.
+- A rules file may ask more of some products, or mute a rule. What is muted goes on learning, and what fires
+  when it is muted goes on until it resolves; only nothing new fires.
+- After a recount the states follow what subscribers know (``alert_ids``, ``follow``), whatever the rule.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import groupby
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import msgspec
+
+from stream.core import spike_state, surge, threshold
+from stream.core.spike import SpikeDetector
+from stream.core.surge import SurgeDetector
+from stream.core.threshold import ThresholdDetector
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from stream.core.background import Background
+    from stream.core.events import Alert, Channel
+    from stream.core.profile import Profile
+    from stream.core.rules import Builtin, Rules
+    from stream.core.spike import Observation, SpikeRule
+    from stream.core.surge import SurgeRule
+
+MUTED = 1_000_000_000
+"""Negatives that no excursion reaches."""
+VARIANTS = 256
+"""Of a statistical rule, for products of which a rules file asks different things."""
+_SEVERAL = b"\x03"
+
+Rule = TypeVar("Rule", "SpikeRule", "SurgeRule")
+
+
+class _States(NamedTuple):
+    """A product's state on a channel, by rule."""
+
+    spike: bytes | None = None
+    surge: bytes | None = None
+    thresholds: bytes | None = None
+
+
+_decode = msgspec.msgpack.Decoder(_States).decode
+_encode = msgspec.msgpack.Encoder().encode
+
+
+def pack(states: _States) -> bytes:
+    """States as bytes; those of the spike detector alone as they are."""
+    if states.surge is None and states.thresholds is None and states.spike is not None:
+        return states.spike
+    return _SEVERAL + _encode(states)
+
+
+def unpack(packed: bytes | None) -> _States:
+    """The inverse of ``pack``; nothing is remembered of a product never seen.
+
+    Raises:
+        ValueError: the bytes are damaged.
+    """
+    if packed is None:
+        return _States()
+    if packed[:1] != _SEVERAL:
+        return _States(spike=packed)
+    try:
+        return _decode(memoryview(packed)[1:])
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"the detectors' state is damaged: {error}") from error
+
+
+class Detection:
+    """Judges the events of one product and channel after another under all rules.
+
+    Args:
+        spike: has the negative share risen?
+        surge: has the number of negatives risen?
+        rules: a rules file: thresholds, and exceptions from the two.
+        model_version: named in alerts.
+        background: what customers write anyway.
+        profile: how the hours of a week differ.
+    """
+
+    def __init__(
+        self,
+        spike: SpikeRule,
+        surge: SurgeRule,
+        rules: Rules,
+        model_version: str,
+        *,
+        background: Background,
+        profile: Profile,
+    ) -> None:
+        self._rules = rules
+        self._thresholds = ThresholdDetector(rules.thresholds, model_version, spike.historic_after_ms)
+
+        def spike_detector(min_events: int | None, min_negatives: int | None) -> SpikeDetector:
+            changed = _changed(spike, min_events=min_events, min_negatives=min_negatives)
+            return SpikeDetector(changed, model_version, background)
+
+        def surge_detector(_min_events: int | None, min_negatives: int | None) -> SurgeDetector:
+            return SurgeDetector(_changed(surge, min_negatives=min_negatives), model_version, profile)
+
+        self._spike = lru_cache(VARIANTS)(spike_detector)
+        self._surge = lru_cache(VARIANTS)(surge_detector)
+
+    def judge(
+        self, product_id: str, channel: Channel, state: bytes | None, observations: Sequence[Observation]
+    ) -> tuple[bytes, list[Alert]]:
+        """The new state, and the transitions of all rules: rule by rule, each in order.
+
+        Raises:
+            ValueError: ``state`` is not one this version wrote.
+        """
+        before = unpack(state)
+        spike, of_spike = self._judged("spike", self._spike, product_id, channel, before.spike, observations)
+        surge, of_surge = self._judged("surge", self._surge, product_id, channel, before.surge, observations)
+        thresholds, of_thresholds = self._thresholds.judge(
+            product_id, channel, before.thresholds, observations
+        )
+        return pack(_States(spike, surge, thresholds)), [*of_spike, *of_surge, *of_thresholds]
+
+    def _judged(
+        self,
+        name: Builtin,
+        detector_for: Callable[[int | None, int | None], SpikeDetector | SurgeDetector],
+        product_id: str,
+        channel: Channel,
+        state: bytes | None,
+        observations: Sequence[Observation],
+    ) -> tuple[bytes | None, list[Alert]]:
+        if not self._rules.overrides:
+            # Nothing depends on the product: the one detector, without asking.
+            enabled, *least = self._rules.minimums(name, "", channel, None)
+            return detector_for(*(least if enabled else (None, MUTED))).judge(
+                product_id, channel, state, observations
+            )
+        transitions: list[Alert] = []
+        for category, some in groupby(observations, key=lambda seen: seen.category):
+            enabled, *least = self._rules.minimums(name, product_id, channel, category)
+            detector = detector_for(*(least if enabled else (None, MUTED)))
+            state, more = detector.judge(product_id, channel, state, list(some))
+            transitions += more
+        return state, transitions
+
+
+def _changed(rule: Rule, **minimums: int | None) -> Rule:
+    return msgspec.structs.replace(
+        rule, **{name: value for name, value in minimums.items() if value is not None}
+    )
+
+
+def alert_ids(packed: bytes | None) -> dict[str, bool]:
+    """Ids of the alerts that a state knows, and whether each fires; the others may come to."""
+    states = unpack(packed)
+    return {
+        **spike_state.alert_ids(states.spike),
+        **surge.alert_ids(states.surge),
+        **threshold.alert_ids(states.thresholds),
+    }
+
+
+def follow(packed: bytes, sequences: Mapping[str, int]) -> bytes:
+    """The state whose next transitions follow what subscribers know already.
+
+    Args:
+        packed: a state.
+        sequences: the highest sequence that was told, by alert id.
+    """
+    states = unpack(packed)
+    return pack(
+        _States(
+            spike_state.follow(states.spike, sequences),
+            surge.follow(states.surge, sequences),
+            threshold.follow(states.thresholds, sequences) if states.thresholds else None,
+        )
+    )
