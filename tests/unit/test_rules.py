@@ -257,7 +257,7 @@ def test_the_example_is_right_and_has_no_warning() -> None:
 def test_the_example_and_the_page_have_every_key() -> None:
     stated = tomllib.loads(EXAMPLE)
     page = (DOCS / "rules.md").read_text("utf-8")
-    tables = {
+    tables: dict[type[msgspec.Struct], set[str]] = {
         Knobs: {*stated["spike"]} & {*stated["surge"]},
         ThresholdRule: {key for table in stated["threshold"] for key in table},
         Override: {key for table in stated["override"] for key in table},
