@@ -169,7 +169,10 @@ class _Reading:
         known = [field.encode_name for field in msgspec.structs.fields(kind)]
         for key in stated:
             if key not in known:
-                self._add((*path, key), f"{key} in {table}", "there is no such key", _meant(key, known, kind))
+                named = key if re.fullmatch(r"[\w-]{1,60}", key, re.ASCII) else _shown(key)
+                self._add(
+                    (*path, key), f"{named} in {table}", "there is no such key", _meant(key, known, kind)
+                )
 
     def _knobs(self, stated: Mapping[str, Any], name: str) -> _Table:
         table = stated.get(name, {})

@@ -29,7 +29,7 @@ from stream.core.rules_warnings import warnings
 from stream.core.scope import Scope, matches
 from stream.errors import UsageError
 from stream.rules import MOST_BYTES, load_rules, read_rules
-from stream.settings import Settings
+from stream.settings import load
 
 DOCS = Path(__file__).parents[2] / "docs"
 EXAMPLE = (DOCS / "rules.toml").read_text("utf-8")
@@ -257,7 +257,7 @@ def test_the_example_is_right_and_has_no_warning() -> None:
 def test_the_example_and_the_page_have_every_key() -> None:
     stated = tomllib.loads(EXAMPLE)
     page = (DOCS / "rules.md").read_text("utf-8")
-    tables = {
+    tables: dict[type[msgspec.Struct], set[str]] = {
         Knobs: {*stated["spike"]} & {*stated["surge"]},
         ThresholdRule: {key for table in stated["threshold"] for key in table},
         Override: {key for table in stated["override"] for key in table},
@@ -284,14 +284,14 @@ def test_the_schema_takes_what_the_parser_takes() -> None:
 
 
 def test_without_a_setting_there_are_no_rules() -> None:
-    assert load_rules(Settings()) == Rules()
+    assert load_rules(load()) == Rules()
 
 
 def test_the_setting_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "rules.toml"
     path.write_bytes(b"\xef\xbb\xbf" + (TOP + RULE).replace("\n", "\r\n").encode())
     monkeypatch.setenv("REVIEWPULSE_RULES", str(path))
-    found = load_rules(Settings())
+    found = load_rules(load())
     assert [each.name for each in found.thresholds] == ["many"]
     assert found.lines["threshold", 0, "share"] == 5
 

@@ -71,7 +71,8 @@ noise = st.sampled_from(["", "# [x]", "   ", "# a = 1"])
 
 @given(st.data())
 def test_a_key_stands_on_the_line_it_was_written_on(data: st.DataObject) -> None:
-    written, text = {}, ""
+    written: dict[tuple[str | int, ...], int] = {}
+    text = ""
     path: tuple[str | int, ...] = ()
     tables = 0
     for number in range(data.draw(st.integers(1, 8))):
