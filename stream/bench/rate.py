@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -60,14 +61,16 @@ def bursty(
     slots = int(1.2 * count / (per_day * slot_days)) + 50
     sizes = rng.poisson(per_day * slot_days * rng.gamma(1.0 / burstiness, burstiness, slots))
     starts = np.repeat(np.arange(slots) * slot_days, sizes)
-    return np.sort(starts + rng.random(starts.size) * slot_days)[:count]
+    days: NDArray[np.float64] = np.sort(starts + rng.random(starts.size) * slot_days)
+    return days[:count]
 
 
 def in_evenings(days: NDArray[np.float64]) -> NDArray[np.float64]:
     """Moments of operational time of ``EVENING`` as ordinary ones."""
     hours = np.concatenate(([0.0], np.cumsum(np.roll(EVENING.weights, -_START_HOUR))))
     weeks, rest = np.divmod(days * 24.0, hours[-1])
-    return (weeks * HOURS + np.interp(rest, hours, np.arange(HOURS + 1.0))) / 24.0
+    moments: NDArray[np.float64] = (weeks * HOURS + np.interp(rest, hours, np.arange(HOURS + 1.0))) / 24.0
+    return moments
 
 
 _START_HOUR = int((START_MS // 3_600_000 + 72) % HOURS)
@@ -107,10 +110,11 @@ def fleet(
     return Alarms(false, false * run / seen)
 
 
-def endless(draw: Callable[[], NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
+def endless(draw: Callable[[Generator], NDArray[np.float64]]) -> Iterator[NDArray[np.float64]]:
     """One product after another."""
+    rng = np.random.default_rng(7)
     while True:
-        yield draw()
+        yield draw(rng)
 
 
 def zipf_like(
@@ -188,13 +192,20 @@ def _fleets(total: int) -> Table:
     return _table("Steady fleets, 0.5 to 200 negatives a day, learned from nothing", columns, rows)
 
 
+def _evenings(per_day: float, rng: Generator) -> NDArray[np.float64]:
+    return in_evenings(steady(rng, per_day, 3_000))
+
+
+def _bursty(per_day: float, burstiness: float, slot_days: float, rng: Generator) -> NDArray[np.float64]:
+    return bursty(rng, per_day, 3_000, burstiness, slot_days)
+
+
 def _patterns(total: int) -> Table:
     rows: list[Sequence[object]] = []
     for per_day in (5.0, 50.0):
         for profile in (flat(), EVENING):
-            rng = np.random.default_rng(7)
-            streams = endless(lambda p=per_day, r=rng: in_evenings(steady(r, p, 3_000)))
-            rows.append((per_day, profile.version, *fleet(2_000.0, streams, total, profile)))
+            told = fleet(2_000.0, endless(partial(_evenings, per_day)), total, profile)
+            rows.append((per_day, profile.version, *told))
     columns = ("negatives a day", "profile", "false alarms", "of the budget")
     return _table("Ten times as many in the evening as at night, run length 2,000", columns, rows)
 
@@ -203,9 +214,9 @@ def _bursts(total: int) -> Table:
     rows: list[Sequence[object]] = []
     for per_day, slot_days in ((5.0, 1.0), (50.0, 1.0), (50.0, 1.0 / 24.0), (500.0, 1.0 / 24.0)):
         for burstiness in (0.1, 0.25, 0.5):
-            rng = np.random.default_rng(7)
-            streams = endless(lambda p=per_day, b=burstiness, s=slot_days, r=rng: bursty(r, p, 3_000, b, s))
-            rows.append((per_day, f"{slot_days * 24:.0f} h", burstiness, *fleet(2_000.0, streams, total)))
+            draw = partial(_bursty, per_day, burstiness, slot_days)
+            told = fleet(2_000.0, endless(draw), total)
+            rows.append((per_day, f"{slot_days * 24:.0f} h", burstiness, *told))
     columns = ("negatives a day", "slot", "burstiness", "false alarms", "of the budget")
     return _table("Bursty fleets (negative binomial), run length 2,000", columns, rows)
 
@@ -231,7 +242,7 @@ def _nab(folder: Path) -> Sequence[Table]:
     rows: list[Sequence[object]] = []
     for budget in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0):
         scores = nab.at_budget(series, budget)
-        total = sum(scores[1:], scores[0])
+        total = nab.total_of(scores)
         each = [round(score.raw, 2) for score in scores]
         rows.append(
             (

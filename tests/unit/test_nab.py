@@ -17,6 +17,7 @@ from stream.bench.nab import (
     probation,
     read_series,
     score,
+    total_of,
 )
 
 FOLDER = Path(__file__).parents[3] / "shared" / "data" / "nab"
@@ -65,7 +66,7 @@ def test_windows_add_up() -> None:
     two = score(2_000, [(400, 499), (800, 999)], [400, 700])
     assert two.raw == pytest.approx(1.0 - 1.0 + FALSE_POSITIVE * scaled(201 / 99))
     assert (two.windows, two.found, two.false_positives) == (2, 1, 1)
-    assert two + score(1_000, WINDOW, []) == Score(two.raw - 1.0, 3, 1, 1)
+    assert total_of([two, score(1_000, WINDOW, [])]) == Score(two.raw - 1.0, 3, 1, 1)
 
 
 def test_rises_within_the_hold_are_one() -> None:
@@ -80,7 +81,7 @@ def test_rises_within_the_hold_are_one() -> None:
 def test_at_the_default_budget_the_real_files_score_as_documented() -> None:
     series = [read_series(FOLDER, name) for name in FILES]
     scores = at_budget(series, 1.0)
-    total = sum(scores[1:], scores[0])
+    total = total_of(scores)
     assert total.normalised == pytest.approx(62.8, abs=0.1)
     assert (total.windows, total.found, total.false_positives) == (15, 12, 38)
     # 52 scored days of five streams: the budget allows 52 false alarms.

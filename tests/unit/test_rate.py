@@ -79,7 +79,7 @@ def test_a_steady_rate_is_known_for_steady() -> None:
 @pytest.mark.parametrize("spread", [0.1, 0.25, 0.5])
 def test_a_bursty_rate_is_known_for_bursty(spread: float) -> None:
     seen = [burstiness(learned(480.0, spread, 600, seed), RULE) for seed in range(10)]
-    # The slots here begin with the bursts, which the allowance for those that do not makes half as much again.
+    # The slots here begin with the bursts; the allowance for those that do not makes half as much again.
     assert np.mean(seen) == pytest.approx(1.5 * spread, rel=0.2)
 
 
@@ -96,8 +96,8 @@ def test_the_past_fades_beyond_its_memory() -> None:
     assert pace.slots == 200.0
     sparse = Pace()
     for _ in range(300):
-        learn(sparse, RULE, 1.0, 2.0)
-    assert (sparse.negatives, sparse.others) == (pytest.approx(100.0), pytest.approx(300.0))
+        learn(sparse, RULE, 1.0, 2.0, 3.0)
+    assert [sparse.negatives, sparse.others] == pytest.approx([100.0, 300.0])
 
 
 def test_certainty_is_bounded_by_burstiness() -> None:
