@@ -155,6 +155,11 @@ class Settings(BaseSettings):
     )
     alert_min_events: int = Field(20, ge=1, description="Events a product needs before it can alert.")
     alert_min_negatives: int = Field(8, ge=1, description="Negatives since the onset an alert needs.")
+    priors: Path | None = Field(
+        None,
+        description="Snapshot of what a product's baseline begins with, from `reviewpulse priors learn`: the"
+        " same file for every worker. None: the built-in prior.",
+    )
 
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="`auto`: human on a terminal, JSON elsewhere."

@@ -23,6 +23,7 @@ from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
 from stream.cli.ingest import ingest
 from stream.cli.local import local
+from stream.cli.priors import priors
 from stream.cli.rebuild import rebuild
 from stream.cli.replay import replay
 from stream.cli.reshard import reshard
@@ -97,6 +98,7 @@ def command_line() -> typer.Typer:
     app.command("counters")(counters)
     app.command("top")(top)
     app.command("alerts")(alerts)
+    app.add_typer(priors, name="priors")
     app.add_typer(dlq, name="dlq")
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)
