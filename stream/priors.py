@@ -95,11 +95,13 @@ def learn_priors(
     model_version = _model_version(settings)
     on_step("reading the detectors' states")
     states, unreadable = read_states(settings)
+    if not states and unreadable:
+        raise ReviewpulseError(
+            f"None of {unreadable:,} detector states can be read: is this the version that the workers run?"
+        )
     if not states:
         raise ReviewpulseError(
-            f"No product has a detector state under '{settings.namespace}': let the workers count first."
-            if not unreadable
-            else f"None of {unreadable:,} detector states can be read: is this the version the workers run?"
+            f"No product has a detector state under '{settings.namespace}': let workers count events first."
         )
     on_step("reading categories from the log")
     categories, records = read_categories(settings, states, most_records)

@@ -1,4 +1,4 @@
-"""Priors: what is fitted to products, what a state has learned, and snapshots that cannot be altered unseen."""
+"""Priors: what is fitted to products, what a state has learned, snapshots that nobody alters unseen."""
 
 from __future__ import annotations
 
@@ -79,8 +79,7 @@ def test_a_few_large_products_do_not_speak_for_all() -> None:
     small = [(2.0, 10.0), (0.0, 10.0), (5.0, 10.0), (1.0, 10.0)] * 25
     found = fit([*small, (45_000.0, 50_000.0)])
     assert found is not None
-    pooled = (200 + 45_000) / (1_000 + 50_000)
-    assert found.share < 0.25 < 0.88 < pooled
+    assert found.share == pytest.approx(0.2, abs=0.02)  # pooled, it would be 0.886
 
 
 def test_shares_that_differ_as_coins_do_make_the_surest_prior() -> None:
@@ -113,7 +112,7 @@ COUNTS = st.floats(0, 3_000).flatmap(
 )
 
 
-@given(st.lists(COUNTS, max_size=60), st.randoms())
+@given(st.lists(COUNTS, max_size=25), st.randoms())
 def test_a_prior_is_always_within_its_bounds_whatever_the_order(
     counts: list[tuple[float, float]], chance: object
 ) -> None:
@@ -209,7 +208,7 @@ def test_a_snapshot_survives_its_file_and_gives_the_priors_that_went_in(tmp_path
 
 def test_the_version_is_twelve_digits_of_the_contents_hash_and_changes_with_it() -> None:
     made = snapshot(MADE_AT, "en-1", {"reviews": LEARNED})
-    assert made.version == "e9c0a9ad2a44"
+    assert made.version == "46ed2dc7bb56"
     others = [
         snapshot(MADE_AT, "en-2", {"reviews": LEARNED}),
         snapshot(MADE_AT, "en-1", {"chats": LEARNED}),
@@ -245,7 +244,7 @@ WHOLE = encode_snapshot(snapshot(MADE_AT, "en-1", {"reviews": LEARNED}))
         (b"[" * 100_000, "nested too deeply|no snapshot"),
         (
             WHOLE.replace(b'"share": 0.2', b'"share": 0.25'),
-            "its content is not what version [0-9a-f]{12} was",
+            "not what version [0-9a-f]{12} was made from",
         ),
         (WHOLE.replace(b"shoes", b"boots"), "its content is not what version"),
         (WHOLE.replace(b'"share": 0.2', b'"share": 1'), "Expected `float` < 1"),
