@@ -114,8 +114,8 @@ def learn_priors(
     channels = {channel: priors for channel, priors in found.items() if priors is not None}
     if not channels:
         raise ReviewpulseError(
-            f"There is too little to learn from: {len(states):,} products are known, and on no channel"
-            f" {LEAST_PRODUCTS} of them have {LEAST_EVENTS_OF_PRODUCT:g} events. Wait for more."
+            f"There is too little to learn from: on no channel {LEAST_PRODUCTS} products have"
+            f" {LEAST_EVENTS_OF_PRODUCT:g} events. Let workers count more."
         )
     priors = snapshot(rfc3339(now_ms), model_version, channels)
     return Lesson(priors, len(states), len(categories), records, unreadable)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from builders import event
+import msgspec
+import pytest
+from builders import NOW_MS, event
 
 from stream.client import EventProducer
 from stream.core.priors import BUILT_IN, Counts, learn, snapshot
 from stream.core.spike import State, pack, unpack
-from stream.priors import load_snapshot, read_categories, read_states
+from stream.errors import ReviewpulseError
+from stream.priors import learn_priors, load_snapshot, read_categories, read_states
 from stream.settings import load
 from stream.store.layout import shard_of
 from stream.topics import ensure
@@ -21,8 +24,6 @@ from tests.integration.test_store import redis_store, step_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
-
-    import pytest
 
     from stream.core.events import Channel
     from stream.core.priors import Prior
@@ -94,34 +95,28 @@ async def test_priors_are_learned_from_states_and_log_shown_and_learned_again(
     assert set(wanted.categories) == {"shoes", "lamps"}
     figures = [said[name] for name in ("path", "version", "states", "categorised", "records", "unreadable")]
     assert figures == [str(path), made.version, 28, 27, 29, 0]
-    assert printed("show", str(path))["channels"] == said["channels"]
+    assert said["channels"] == msgspec.to_builtins(made.channels)
     table = reviewpulse("priors", "show", str(path)).stdout.decode()
     assert f"priors {made.version}" in table
-    assert [line.split()[:2] for line in table.splitlines()[3:6]] == [
-        ["reviews", "(fleet)"],
-        ["reviews", "lamps"],
-        ["reviews", "shoes"],
-    ]
+    rows = [line.split()[:2] for line in table.splitlines() if line.startswith("reviews")]
+    assert rows == [["reviews", "(fleet)"], ["reviews", "lamps"], ["reviews", "shoes"]]
 
     # Products that began with the snapshot teach what they saw, not the snapshot over again.
     monkeypatch.setenv("REVIEWPULSE_PRIORS", str(path))
     began_with = made.of("reviews", "shoes")
     states = {name: state_of(*each, began_with) for name, each in SHOES.items()}
     await store_states(settings, "reviews", states, base=0)
-    printed("learn", "--out", str(tmp_path / "again.json"))
-    assert load_snapshot(tmp_path / "again.json").channels == made.channels
+    assert learn_priors(load(), now_ms=NOW_MS, most_records=100).priors.channels == made.channels
 
 
 async def test_priors_of_the_fleet_alone_need_no_kafka(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await store_states(settings, "chats", {name: state_of(*each) for name, each in LAMPS.items()})
     monkeypatch.setenv("REVIEWPULSE_KAFKA", "127.0.0.1:1")
-    printed("learn", "--out", str(tmp_path / "priors.json"), "--events", "0")
-    made = load_snapshot(tmp_path / "priors.json")
-    wanted = learn(taught(LAMPS, None))
-    assert wanted is not None
-    assert made.channels == {"chats": wanted}
+    lesson = learn_priors(load(), now_ms=NOW_MS, most_records=0)
+    assert (lesson.states, lesson.records, lesson.priors.made_at) == (15, 0, "2023-11-14T22:13:20.000Z")
+    assert lesson.priors.channels == {"chats": learn(taught(LAMPS, None))}
 
 
 async def test_states_are_read_from_every_shard_of_a_cluster_those_of_a_newer_worker_are_counted(
@@ -151,21 +146,30 @@ def test_only_the_newest_records_are_looked_at(settings: Settings) -> None:
     assert some.items() <= everything.items()
 
 
-async def test_what_keeps_priors_from_being_learned_is_one_sentence(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_too_little_to_learn_from_is_told_with_what_is_missing(settings: Settings) -> None:
+    with pytest.raises(ReviewpulseError, match="No product has a detector state under") as raised:
+        learn_priors(settings, now_ms=NOW_MS, most_records=0)
+    assert raised.value.exit_code == 1
+    await store_states(settings, "reviews", {"kettle": b"\x09"})
+    with pytest.raises(ReviewpulseError, match="None of 1 detector states can be read"):
+        learn_priors(settings, now_ms=NOW_MS, most_records=0)
+    await store_states(settings, "reviews", {"kettle": state_of(1, 20)}, base=0)
+    with pytest.raises(ReviewpulseError, match="on no channel 10 products have 5 events") as raised:
+        learn_priors(settings, now_ms=NOW_MS, most_records=0)
+    assert raised.value.exit_code == 1
+
+
+def test_what_keeps_the_command_from_its_work_is_one_sentence(
+    env: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refusal(code: int, *arguments: str) -> str:
         return reviewpulse("priors", *arguments, code=code).stderr.decode()
 
-    monkeypatch.setenv("REVIEWPULSE_SCORER", "constant")
     path = tmp_path / "priors.json"
-    fleet_only = ("learn", "--out", str(path), "--events", "0")
-    assert "No product has a detector state" in refusal(1, *fleet_only)
-    await store_states(settings, "reviews", {"kettle": state_of(1, 20)})
-    assert "1 products are known, and on no channel 10 of them have 5 events" in refusal(1, *fleet_only)
     path.write_text("{}")
     assert f"Cannot use the priors {path}" in refusal(2, "show", str(path))
-    assert path.read_text() == "{}"
     assert "There is no folder" in refusal(2, "learn", "--out", str(tmp_path / "none" / "priors.json"))
     monkeypatch.setenv("REVIEWPULSE_REDIS", "redis://127.0.0.1:1/0")
-    assert "Redis at redis://127.0.0.1:1/0" in refusal(3, *fleet_only)
+    monkeypatch.setenv("REVIEWPULSE_SCORER", "constant")
+    assert "Redis at redis://127.0.0.1:1/0" in refusal(3, "learn", "--out", str(path), "--events", "0")
+    assert path.read_text() == "{}"
