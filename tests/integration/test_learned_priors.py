@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from stream.core.events import Channel
     from stream.core.priors import Prior
+    from stream.priors import Watched
     from stream.settings import Settings
 
 SHOES = {f"shoe-{n}": (n % 3, 20) for n in range(12)}
@@ -137,7 +138,7 @@ async def test_states_are_read_from_every_shard_of_a_cluster_those_of_a_newer_wo
 def test_only_the_newest_records_are_looked_at(settings: Settings) -> None:
     ensure(settings)
     send_categories(settings, {f"product-{n}": f"category-{n}" for n in range(40)})
-    wanted = [(f"product-{n}", "reviews") for n in range(40)]
+    wanted: list[Watched] = [(f"product-{n}", "reviews") for n in range(40)]
     everything, records = read_categories(settings, wanted, 1_000)
     assert everything == {each: f"category-{n}" for n, each in enumerate(wanted)}
     assert records == 40
