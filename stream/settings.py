@@ -160,6 +160,11 @@ class Settings(BaseSettings):
         description="Rules file (TOML): plain threshold rules, exceptions by product."
         " `reviewpulse rules check` reads it out.",
     )
+    priors: Path | None = Field(
+        None,
+        description="Snapshot of what a product's baseline begins with, from `reviewpulse priors learn`: the"
+        " same file for every worker. None: the built-in prior.",
+    )
 
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="`auto`: human on a terminal, JSON elsewhere."
