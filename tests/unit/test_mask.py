@@ -115,6 +115,11 @@ def test_a_token_in_a_text_stays() -> None:
     assert mask(text) == text
 
 
+def test_a_token_within_personal_data_hides_none_of_it() -> None:
+    assert mask("http://x.io/[email]/4111111111111111") == "[link][email]/[card]"
+    assert mask("jo[id]@mail.com") == "jo[id][account]"
+
+
 def test_folding_keeps_every_character_in_its_place() -> None:
     every = "".join(map(chr, range(0x11_0000)))
     assert len(every.translate(_FOLDS).lower()) == len(every)

@@ -18,8 +18,8 @@ _TLD = (
     "|store|site|online|link|info|biz|top|xyz|vip|edu|gov"
 )
 # A Chinese sentence goes on right behind a link; a full stop or a bracket behind it is the sentence's.
-_URL = r"[^\s<>\"'\u2e80-\uffef]"
-_URL_LAST = r"[^\s<>\"'\u2e80-\uffef.,;:!?()\[\]{}]"
+_URL = r"[^\0\s<>\"'\u2e80-\uffef]"
+_URL_LAST = r"[^\0\s<>\"'\u2e80-\uffef.,;:!?()\[\]{}]"
 
 LINKS = (
     Shape(
