@@ -13,6 +13,7 @@ from stream.core.detection import Detection
 from stream.core.profile import flat
 from stream.core.spike import LEAST_RUN_LENGTH, rule_from
 from stream.core.surge import surge_rule_from
+from stream.priors import load_priors
 from stream.vocabulary import background
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def detector_of(settings: Settings, rules: Rules, model_version: str) -> Detecti
     """Judges under the settings and a rules file.
 
     Raises:
-        UsageError: a minimum is beyond what a state can count.
+        UsageError: a minimum is beyond what a state can count, or the snapshot of priors cannot be used.
     """
     historic_after_ms = round(settings.historic_after_s * 1000)
     spike, surge = budget_of(settings, rules.spike), budget_of(settings, rules.surge)
@@ -72,4 +73,5 @@ def detector_of(settings: Settings, rules: Rules, model_version: str) -> Detecti
         model_version,
         background=background(),
         profile=flat(),
+        priors=load_priors(settings),
     )

@@ -21,6 +21,7 @@ from kafka.errors import KafkaError
 from stream import bundle
 from stream.client.counts import PRODUCTS_A_TRIP, LiveLayout
 from stream.client.log import ends_of, open_consumer, partitions_of, read_to_end
+from stream.core import detection
 from stream.core.events import CHANNELS, Channel, rfc3339
 from stream.core.priors import (
     BUILT_IN,
@@ -35,7 +36,7 @@ from stream.core.priors import (
     read_snapshot,
     snapshot,
 )
-from stream.core.spike import State, unpack
+from stream.core.spike_state import State, unpack
 from stream.errors import DependencyError, ReviewpulseError, UsageError
 from stream.redis_config import connect
 from stream.redis_errors import REDIS_ERRORS, failure
@@ -151,7 +152,9 @@ def read_states(settings: Settings) -> tuple[dict[Watched, State], int]:
     states: dict[Watched, State] = {}
     for watched, state in packed.items():
         try:
-            states[watched] = unpack(state)
+            spike = detection.unpack(state).spike
+            if spike is not None:
+                states[watched] = unpack(spike)
         except ValueError:
             continue  # a newer worker's: counted by the difference
     return states, len(packed) - len(states)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 import msgspec
 
 from stream.core import spike_state, surge, threshold
+from stream.core.priors import DEFAULT
 from stream.core.spike import SpikeDetector
 from stream.core.surge import SurgeDetector
 from stream.core.threshold import ThresholdDetector
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from stream.core.background import Background
     from stream.core.events import Alert, Channel
+    from stream.core.priors import Priors
     from stream.core.profile import Profile
     from stream.core.rules import Builtin, Rules
     from stream.core.spike import Observation, SpikeRule
@@ -87,6 +89,7 @@ class Detection:
         model_version: named in alerts.
         background: what customers write anyway.
         profile: how the hours of a week differ.
+        priors: what baselines begin with.
     """
 
     def __init__(
@@ -98,13 +101,14 @@ class Detection:
         *,
         background: Background,
         profile: Profile,
+        priors: Priors = DEFAULT,
     ) -> None:
         self._rules = rules
         self._thresholds = ThresholdDetector(rules.thresholds, model_version, spike.historic_after_ms)
 
         def spike_detector(min_events: int | None, min_negatives: int | None) -> SpikeDetector:
             changed = _changed(spike, min_events=min_events, min_negatives=min_negatives)
-            return SpikeDetector(changed, model_version, background)
+            return SpikeDetector(changed, model_version, background, priors)
 
         def surge_detector(_min_events: int | None, min_negatives: int | None) -> SurgeDetector:
             return SurgeDetector(_changed(surge, min_negatives=min_negatives), model_version, profile)

@@ -163,6 +163,8 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Two or three of the complaints' own sentences, personal data masked."""
     vocabulary: str = ""
     """Version of the table of ordinary phrases that ``phrases`` was told from."""
+    priors: str = ""
+    """Version of the snapshot that baselines begin with; empty without one."""
     rate: RateEvidence | None = None
     """Of the rule on the rate of negatives; the counts and shares beside it are told for context."""
 

@@ -28,7 +28,7 @@ from stream.core.events import Channel  # noqa: TC001  # msgspec reads the annot
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from stream.core.spike import State
+    from stream.core.spike_state import State
 
 LEAST_PRODUCTS = 10
 """Fewer say little about how products differ: the spread of ten shares is known within a half of itself."""
@@ -178,7 +178,7 @@ def learned(state: State, began_with: Sequence[Prior]) -> tuple[float, float]:
         state: of a product on a channel.
         began_with: priors it may have begun with, the likeliest first; at least one.
 
-    >>> from stream.core.spike import State
+    >>> from stream.core.spike_state import State
     >>> learned(State(alpha=4.5, beta=15.5, seen=12, events=2, negatives=2), [BUILT_IN])
     (5.0, 12.0)
     >>> learned(State(alpha=4.5, beta=15.5, seen=10), [Prior(0.1, 20.0, 40), BUILT_IN])

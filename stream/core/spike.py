@@ -44,6 +44,7 @@ from stream.core.complaints import Complaints
 from stream.core.damping import admits, author_hash, text_hash
 from stream.core.events import Alert, Channel, Resolution, rfc3339
 from stream.core.phrases import top_phrases
+from stream.core.priors import DEFAULT
 from stream.core.quotes import keep_quote
 from stream.core.spike_state import MAX_COUNT, Firing, State, pack, unpack
 from stream.core.summary import summary
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from stream.core.background import Background
+    from stream.core.priors import Priors
 
 Z95 = 1.959963984540054
 USUAL_SAMPLE = 8
@@ -244,16 +246,20 @@ class SpikeDetector:
         rule: what to alarm at.
         model_version: named in alerts.
         background: what customers write anyway, to tell what they complain of now from it.
+        priors: what baselines begin with, by channel and category; where it says nothing, the rule does.
     """
 
-    def __init__(self, rule: SpikeRule, model_version: str, background: Background = NOTHING_KNOWN) -> None:
+    def __init__(
+        self,
+        rule: SpikeRule,
+        model_version: str,
+        background: Background = NOTHING_KNOWN,
+        priors: Priors = DEFAULT,
+    ) -> None:
         self.rule = rule
         self.model_version = model_version
         self._background = background
-        self._prior = (
-            rule.prior_share * rule.prior_events,
-            (1.0 - rule.prior_share) * rule.prior_events,
-        )
+        self._priors = priors
 
     def judge(
         self, product_id: str, channel: Channel, state: bytes | None, observations: Sequence[Observation]
@@ -272,7 +278,8 @@ class SpikeDetector:
         Raises:
             ValueError: ``state`` is not one this version wrote.
         """
-        now = unpack(state) if state is not None else State(*self._prior)
+        category = observations[0].category if observations else None
+        now = unpack(state) if state is not None else State(*self._prior_of(channel, category))
         transitions: list[Alert] = []
         against = hypotheses(self.rule, now.alpha, now.beta) if now.events else None
         memory = self.rule.memory_events
@@ -287,7 +294,7 @@ class SpikeDetector:
                     continue
                 self._climb(now, against, seen)
                 if now.evidence + now.steep <= 1.0 or now.events >= against.patience:
-                    self._learn(now)
+                    self._learn(now, channel, seen)
                     against = None
                 elif self._is_spike(now, against):
                     now.firing = self._fire(now, seen)
@@ -296,7 +303,7 @@ class SpikeDetector:
                 # At rest and not negative: most events of most products end here.
                 now.beta += 1.0
                 if now.alpha + now.beta > memory:
-                    self._forget(now)
+                    self._forget(now, channel, seen)
         return pack(now), transitions
 
     def _alert_id(self, product_id: str, channel: Channel, onset: Observation) -> bytes:
@@ -336,20 +343,30 @@ class SpikeDetector:
         if now.complaints.number < self.rule.max_complaints:
             now.complaints.add(complaint.text, self._background)
 
-    def _learn(self, now: State) -> None:
+    def _learn(self, now: State, channel: Channel, seen: Observation) -> None:
         """The excursion came to nothing: its events are the product's ordinary life."""
         now.alpha += now.negatives
         now.beta += now.events - now.negatives
         if now.alpha + now.beta > self.rule.memory_events:
-            self._forget(now)
+            self._forget(now, channel, seen)
         now.rest()
 
-    def _forget(self, now: State) -> None:
-        """Shrinks what was learned, not the prior: at a share of zero any complaint would be a proof."""
-        prior = self.rule.prior_events
-        kept = (self.rule.memory_events - prior) / (now.alpha + now.beta - prior)
-        now.alpha = self._prior[0] + (now.alpha - self._prior[0]) * kept
-        now.beta = self._prior[1] + (now.beta - self._prior[1]) * kept
+    def _prior_of(self, channel: Channel, category: str | None) -> tuple[float, float]:
+        if channel in self._priors.channels:
+            prior = self._priors.of(channel, category)
+            return prior.alpha, prior.beta
+        share, events = self.rule.prior_share, self.rule.prior_events
+        return share * events, (1.0 - share) * events
+
+    def _forget(self, now: State, channel: Channel, seen: Observation) -> None:
+        """Shrinks what was learned, not the prior: at a share of zero any complaint would be a proof.
+
+        Another snapshot's prior, or another category's, only moves the baseline a little towards itself.
+        """
+        alpha, beta = self._prior_of(channel, seen.category)
+        kept = (self.rule.memory_events - alpha - beta) / (now.alpha + now.beta - alpha - beta)
+        now.alpha = alpha + (now.alpha - alpha) * kept
+        now.beta = beta + (now.beta - beta) * kept
 
     def _is_spike(self, now: State, against: Hypotheses) -> bool:
         return (
@@ -391,7 +408,7 @@ class SpikeDetector:
             return [ended]
         if self._has_settled(now, seen):
             ended = self._resolved(product_id, channel, now, firing, seen, "new_normal")
-            self._adopt(now)
+            self._adopt(now, channel, seen)
             return [ended]
         if firing.severity == "warning" and self._is_critical(now):
             firing.severity = "critical"
@@ -403,12 +420,13 @@ class SpikeDetector:
         lasted_ms = seen.arrival_ms - now.onset_ms
         return now.events >= self.rule.settled_events and lasted_ms >= self.rule.settled_after_ms
 
-    def _adopt(self, now: State) -> None:
+    def _adopt(self, now: State, channel: Channel, seen: Observation) -> None:
         """What has been since the onset is what is usual."""
-        now.alpha = self._prior[0] + now.negatives
-        now.beta = self._prior[1] + now.events - now.negatives
+        now.alpha, now.beta = self._prior_of(channel, seen.category)
+        now.alpha += now.negatives
+        now.beta += now.events - now.negatives
         if now.alpha + now.beta > self.rule.memory_events:
-            self._forget(now)
+            self._forget(now, channel, seen)
         now.rest()
 
     def _has_recovered(self, now: State, firing: Firing, seen: Observation) -> bool:
@@ -508,6 +526,7 @@ class SpikeDetector:
             phrases=top_phrases(now.complaints, usual, self._background) if now.complaints else [],
             summary=summary(now.complaints, self._background) if now.complaints else [],
             vocabulary=self._background.version,
+            priors=self._priors.version,
         )
 
 

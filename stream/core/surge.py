@@ -394,6 +394,7 @@ class SurgeDetector:
             peak_share=firing.peak_share,
             duration_s=max(0, now.at_ms - now.onset_ms) / 1000.0,
             model_version=self.model_version,
+            category=seen.category,
             rate=self._rate(now.pace, belief, firing, current),
         )
 

@@ -11,7 +11,7 @@ from builders import NOW_MS, event
 
 from stream.client import EventProducer
 from stream.core.priors import BUILT_IN, Counts, learn, snapshot
-from stream.core.spike import State, pack, unpack
+from stream.core.spike_state import State, pack, unpack
 from stream.errors import ReviewpulseError
 from stream.priors import learn_priors, load_snapshot, read_categories, read_states
 from stream.settings import load

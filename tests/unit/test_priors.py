@@ -29,7 +29,8 @@ from stream.core.priors import (
     read_snapshot,
     snapshot,
 )
-from stream.core.spike import Observation, SpikeDetector, State, rule_from, unpack
+from stream.core.spike import Observation, SpikeDetector, rule_from
+from stream.core.spike_state import State, unpack
 from stream.errors import UsageError
 from stream.priors import check_place, load_priors, load_snapshot, save_snapshot
 from stream.settings import load
