@@ -5,8 +5,8 @@ Rules:
   Algorithms: the Numenta Anomaly Benchmark", section III; the code's edge cases from NAB's documentation):
   the first detection inside a labelled window counts by how early it is, each one outside costs by how far it
   is behind the last window, a missed window costs one; the first 15% (of at most 5,000 rows) is probation.
-- The detector is ``stream.core.rate``'s: a bin of n tweets is n negatives in its time. The rule is the usual
-  one, and the run length is the tweets a day of the probation over the false alarms a day that the budget
+- The detector is ``stream.core.rate``'s: a bin of n tweets is n negatives in its time. The rule is the
+  default one; the run length is the tweets a day of the probation over the false alarms a day that the budget
   allows the five streams together. No number is fitted to the labels, but the detector was built with these
   files' scores in view: blind is only what the other files of the set say.
 - The profile is learned from the probation and anew each week, from what was before.
