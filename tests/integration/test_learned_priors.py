@@ -99,7 +99,7 @@ async def test_priors_are_learned_from_states_and_log_shown_and_learned_again(
     assert said["channels"] == msgspec.to_builtins(made.channels)
     table = reviewpulse("priors", "show", str(path)).stdout.decode()
     assert f"priors {made.version}" in table
-    rows = [line.split()[:2] for line in table.splitlines() if line.startswith("reviews")]
+    rows = [line.split()[:2] for line in table.splitlines() if line.split()[:1] == ["reviews"]]
     assert rows == [["reviews", "(fleet)"], ["reviews", "lamps"], ["reviews", "shoes"]]
 
     # Products that began with the snapshot teach what they saw, not the snapshot over again.
