@@ -207,7 +207,7 @@ def test_the_command_line_stands_above_the_rules_file_and_that_above_the_setting
         ("", "version: it is missing; write version = 1"),
         ("version = 1\n[surprise]\n", "surprise in the file: there is no such key"),
         ("version = 1\nspike = 3\n", "[spike]: 3 is not a table"),
-        ("version = 1\n[spike]\nmin_event = 3\n", "min_event in [spike]: there is no such key; write min_events"),
+        ("version = 1\n[spike]\nmin_event = 3\n", "there is no such key; write min_events"),
         ("version = 1\n[spike]\nmin_events = 2.5\n", "2.5 is not a whole number"),
         ("version = 1\n[spike]\nfalse_alarms_per_day = 0\n", "0 is not a number above 0"),
     ],
