@@ -77,7 +77,7 @@ def test_a_false_alarm_is_a_transition_to_firing_and_takes_its_events_out_of_the
 def test_a_fleet_is_the_same_each_time_and_counts_what_it_says() -> None:
     found = fleet(300.0, (3.0, 17.0), 20_000)
     assert found == fleet(300.0, (3.0, 17.0), 20_000)
-    assert found.of_budget == found.false_alarms * 300.0 / (20_000 - found.firing_events)
+    assert found.of_budget == pytest.approx(found.false_alarms * 300.0 / (20_000 - found.firing_events))
     assert found.of_budget_all_events == found.false_alarms * 300.0 / 20_000
     assert 0 < found.products_alarmed <= found.false_alarms
 

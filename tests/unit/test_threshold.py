@@ -277,6 +277,13 @@ def test_a_firing_alert_says_all_about_the_window() -> None:
         "duration_s": 0.0,
         "model_version": "m1",
         "historic": False,
+        "resolution": None,
+        "category": None,
+        "phrases": [],
+        "summary": [],
+        "vocabulary": "",
+        "priors": "",
+        "rate": None,
     }
 
 
