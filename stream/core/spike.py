@@ -63,9 +63,9 @@ USUAL_SAMPLE = 8
 """Of so many ordinary complaints one is remembered: reading it costs ten times what judging it does."""
 
 LEARNED = 0.8
-"""Of the threshold that is right for a known baseline. With learned ones, the minimums of events and negatives
-and the alternatives' distance from a baseline that still moves leave up to 40% of the budget unspent (fleets of
-five kinds, `bench detector`); this spends it."""
+"""Of the threshold that is right for a known baseline. With learned ones, the minimums of events and
+negatives and the distance of the alternatives from a baseline that still moves leave up to 40% of the budget
+unspent (fleets of five kinds, `bench detector`); this spends it."""
 
 LEAST_RUN_LENGTH = 200.0
 """A shorter run length would put the threshold below what ten reviews can reach by luck."""
