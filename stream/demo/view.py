@@ -349,9 +349,12 @@ def render_report(report: Report, names: Mapping[str, str]) -> RenderableType:
     for reason, number in report.dead_letters.items():
         facts.append(f"  {number:>3}  {shortened(reason, 70)}\n")
     ended = {alert.id: alert for alert in report.alerts if alert.state == "resolved"}
+    begun: dict[str, Alert] = {}
     for alert in report.alerts:
         if alert.state == "firing":
-            facts.append(_alert_story(alert, ended.get(alert.id), names))
+            begun.setdefault(alert.id, alert)  # a later one says that it got worse
+    for alert in begun.values():
+        facts.append(_alert_story(alert, ended.get(alert.id), names))
     verdict = (
         Text("Everything holds.", "bold green")
         if report.ok
@@ -442,9 +445,10 @@ class PlainScreen:
             self._said = sentence
             self._print(snapshot, printable(sentence))
         for alert in snapshot.alerts[self._alerts :]:
+            turn = "critical" if alert.state == "firing" and alert.sequence > 1 else alert.state
             self._print(
                 snapshot,
-                f"{alert.state.upper()} {snapshot.name(alert.product_id)}, {alert.channel}:"
+                f"{turn.upper()} {snapshot.name(alert.product_id)}, {alert.channel}:"
                 f" {alert.current_share:.0%} negative, usually {alert.baseline_share:.0%}",
             )
             for quote in alert.quotes[:1] if alert.state == "firing" else ():
