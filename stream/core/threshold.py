@@ -250,7 +250,8 @@ class ThresholdDetector:
         Raises:
             ValueError: ``state`` is not one this version wrote.
         """
-        rules = self._about(product_id, channel)
+        # Without a rule nothing is remembered of any product, not even that.
+        rules = self._about(product_id, channel) if self._scoped else ()
         if not observations or not (rules or state):
             return state, []
         states = unpack(state)
