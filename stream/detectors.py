@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from stream.core.detection import Detection
+from stream.core.priors import BUILT_IN
 from stream.core.profile import flat
 from stream.core.spike import LEAST_RUN_LENGTH, rule_from
 from stream.core.surge import surge_rule_from
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 STATISTICAL_RULES = 2
 """The spike and the surge."""
-NEGATIVE_SHARE = 0.15
-"""Of a fleet's events, as the spike detector's prior has it: the surge's budget is in negatives."""
 
 
 class Budget(NamedTuple):
@@ -65,7 +64,7 @@ def detector_of(settings: Settings, rules: Rules, model_version: str) -> Detecti
         rule_from(*spike, historic_after_ms),
         surge_rule_from(
             surge.false_alarms_per_day,
-            NEGATIVE_SHARE * surge.expected_events_per_day,
+            BUILT_IN.share * surge.expected_events_per_day,  # its budget is in negatives
             surge.min_negatives,
             historic_after_ms,
         ),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from stream.core.events import Alert, Channel
     from stream.core.priors import Priors
     from stream.core.profile import Profile
-    from stream.core.rules import Builtin, Rules
+    from stream.core.rules import Builtin, Minimums, Rules
     from stream.core.spike import Observation, SpikeRule
     from stream.core.surge import SurgeRule
 
@@ -115,6 +115,11 @@ class Detection:
 
         self._spike = lru_cache(VARIANTS)(spike_detector)
         self._surge = lru_cache(VARIANTS)(surge_detector)
+        self._alike: dict[Builtin, SpikeDetector | SurgeDetector] = {
+            "spike": self._spike(*_least(rules.minimums("spike", "", "reviews", None))),
+            "surge": self._surge(*_least(rules.minimums("surge", "", "reviews", None))),
+        }
+        """The detectors of all products, where the rules file makes no exception."""
 
     def judge(
         self, product_id: str, channel: Channel, state: bytes | None, observations: Sequence[Observation]
@@ -142,18 +147,18 @@ class Detection:
         observations: Sequence[Observation],
     ) -> tuple[bytes | None, list[Alert]]:
         if not self._rules.overrides:
-            # Nothing depends on the product: the one detector, without asking.
-            enabled, *least = self._rules.minimums(name, "", channel, None)
-            return detector_for(*(least if enabled else (None, MUTED))).judge(
-                product_id, channel, state, observations
-            )
+            return self._alike[name].judge(product_id, channel, state, observations)
         transitions: list[Alert] = []
         for category, some in groupby(observations, key=lambda seen: seen.category):
-            enabled, *least = self._rules.minimums(name, product_id, channel, category)
-            detector = detector_for(*(least if enabled else (None, MUTED)))
+            detector = detector_for(*_least(self._rules.minimums(name, product_id, channel, category)))
             state, more = detector.judge(product_id, channel, state, list(some))
             transitions += more
         return state, transitions
+
+
+def _least(minimums: Minimums) -> tuple[int | None, int | None]:
+    """Least events and negatives."""
+    return (minimums.min_events, minimums.min_negatives) if minimums.enabled else (None, MUTED)
 
 
 def _changed(rule: Rule, **minimums: int | None) -> Rule:
@@ -162,14 +167,54 @@ def _changed(rule: Rule, **minimums: int | None) -> Rule:
     )
 
 
+class KnownAlert(Protocol):
+    """What a rule's state remembers of the alert that fires, or may come to."""
+
+    alert_id: bytes
+    """Empty where there is none."""
+    told: int
+    """Sequences of it given out before a recount."""
+
+    @property
+    def given_out(self) -> int:
+        """Transitions of it given out since; none before it fires."""
+        ...
+
+
+class _Opened(NamedTuple):
+    """A product's state on a channel, unpacked."""
+
+    spike: spike_state.State | None
+    surge: surge.State | None
+    thresholds: dict[str, threshold.RuleState]
+
+    @classmethod
+    def of(cls, packed: bytes | None) -> _Opened:
+        states = unpack(packed)
+        return cls(
+            None if states.spike is None else spike_state.unpack(states.spike),
+            None if states.surge is None else surge.unpack(states.surge),
+            threshold.unpack(states.thresholds),
+        )
+
+    def alerts(self) -> list[KnownAlert]:
+        incidents = [each.incident for each in self.thresholds.values()]
+        known: list[KnownAlert | None] = [self.spike, self.surge, *incidents]
+        return [each for each in known if each is not None and each.alert_id]
+
+    def packed(self) -> bytes:
+        return pack(
+            _States(
+                None if self.spike is None else spike_state.pack(self.spike),
+                None if self.surge is None else surge.pack(self.surge),
+                threshold.pack(self.thresholds),
+            )
+        )
+
+
 def alert_ids(packed: bytes | None) -> dict[str, bool]:
     """Ids of the alerts that a state knows, and whether each fires; the others may come to."""
-    states = unpack(packed)
-    return {
-        **spike_state.alert_ids(states.spike),
-        **surge.alert_ids(states.surge),
-        **threshold.alert_ids(states.thresholds),
-    }
+    return {each.alert_id.hex(): each.given_out > 0 for each in _Opened.of(packed).alerts()}
 
 
 def follow(packed: bytes, sequences: Mapping[str, int]) -> bytes:
@@ -179,11 +224,10 @@ def follow(packed: bytes, sequences: Mapping[str, int]) -> bytes:
         packed: a state.
         sequences: the highest sequence that was told, by alert id.
     """
-    states = unpack(packed)
-    return pack(
-        _States(
-            spike_state.follow(states.spike, sequences),
-            surge.follow(states.surge, sequences),
-            threshold.follow(states.thresholds, sequences) if states.thresholds else None,
-        )
-    )
+    opened = _Opened.of(packed)
+    for each in opened.alerts():
+        known = sequences.get(each.alert_id.hex())
+        if known is not None:
+            # What a firing alert has given out itself, they know; the next one follows.
+            each.told = known - each.given_out
+    return opened.packed()

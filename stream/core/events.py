@@ -10,6 +10,7 @@ Rules:
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -167,6 +168,23 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the snapshot that baselines begin with; empty without one."""
     rate: RateEvidence | None = None
     """Of the rule on the rate of negatives; the counts and shares beside it are told for context."""
+
+
+def alert_id(product_id: str, channel: Channel, rule: str, onset_ms: int, event_id: str) -> bytes:
+    """The 8 bytes whose hex is an alert's ``id``.
+
+    Args:
+        product_id: whose alert it is.
+        channel: where its events came from.
+        rule: which fired.
+        onset_ms: when its first event reached Kafka.
+        event_id: of that event.
+
+    >>> alert_id("kettle", "reviews", "negative_share", 0, "e1").hex()
+    '472d8c3769bdfd52'
+    """
+    name = f"{product_id}\0{channel}\0{rule}\0{onset_ms}\0{event_id}"
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8]
 
 
 EVENT_TYPES: dict[str, type[Review | Chat]] = {"reviews": Review, "chats": Chat}

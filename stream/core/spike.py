@@ -32,7 +32,6 @@ Rules:
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,9 +41,9 @@ import msgspec
 from stream.core.background import NOTHING_KNOWN
 from stream.core.complaints import Complaints
 from stream.core.damping import admits, author_hash, text_hash
-from stream.core.events import Alert, Channel, Resolution, rfc3339
+from stream.core.events import Alert, Channel, Resolution, alert_id, rfc3339
 from stream.core.phrases import top_phrases
-from stream.core.priors import DEFAULT
+from stream.core.priors import BUILT_IN, DEFAULT
 from stream.core.quotes import keep_quote
 from stream.core.spike_state import MAX_COUNT, Firing, State, pack, unpack
 from stream.core.summary import summary
@@ -97,8 +96,8 @@ class SpikeRule(msgspec.Struct, frozen=True, kw_only=True):
     """Negatives since the onset before it can alert."""
     historic_after_ms: int
     """An alert on an event that arrived later than this after its time is marked historic."""
-    prior_share: float = 0.15
-    prior_events: float = 10.0
+    prior_share: float = BUILT_IN.share
+    prior_events: float = BUILT_IN.events
     """The prior weighs as much as this many events: vaguer than fleets are, so that a fleet unlike the prior
     keeps the budget, too. See docs/decisions/0004-spike-detector.md."""
     memory_events: float = 2_000.0
@@ -313,15 +312,11 @@ class SpikeDetector:
                     self._forget(now, channel, seen)
         return pack(now), transitions
 
-    def _alert_id(self, product_id: str, channel: Channel, onset: Observation) -> bytes:
-        name = f"{product_id}\0{channel}\0{self.rule.name}\0{onset.arrival_ms}\0{onset.event_id}"
-        return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8]
-
     def _begin(self, product_id: str, channel: Channel, now: State, seen: Observation) -> Hypotheses:
         """Begins an excursion."""
         now.evidence, now.steep = 1.0 - self.rule.steep_weight, self.rule.steep_weight
         now.onset_ms = seen.arrival_ms
-        now.alert_id = self._alert_id(product_id, channel, seen)
+        now.alert_id = alert_id(product_id, channel, self.rule.name, seen.arrival_ms, seen.event_id)
         return hypotheses(self.rule, now.alpha, now.beta)
 
     def _climb(self, now: State, against: Hypotheses, seen: Observation) -> None:

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 
@@ -20,9 +20,6 @@ from stream.core.complaints import Complaints  # noqa: TC001  # msgspec reads th
 from stream.core.damping import Damping
 from stream.core.events import Quote  # noqa: TC001  # msgspec reads the annotation
 from stream.core.usual import PACKED_BYTES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 MAX_COUNT = 65_535
 """Counts of a resting state are 16 bits; ``seen`` stops there, an excursion ends long before."""
@@ -74,6 +71,11 @@ class State(msgspec.Struct, array_like=True):
     told: int = 0
     """Sequences of ``alert_id`` given out before those of this excursion. Only a recount makes it other than
     zero (``stream.core.reconcile``): what was told of an alert cannot be taken back, only followed."""
+
+    @property
+    def given_out(self) -> int:
+        """Transitions of ``alert_id`` given out since."""
+        return self.firing.transitions if self.firing else 0
 
     def rest(self) -> None:
         """Drops the excursion."""
@@ -142,28 +144,6 @@ def unpack(packed: bytes) -> State:
     raise ValueError(
         f"the spike detector's state is of unknown kind {kind}; was it written by a newer worker?"
     )
-
-
-def alert_ids(packed: bytes | None) -> dict[str, bool]:
-    """The id of the alert that a state knows, and whether it fires; else it may come to. For a recount."""
-    state = unpack(packed) if packed is not None else None
-    return {state.alert_id.hex(): state.firing is not None} if state is not None and state.events else {}
-
-
-def follow(packed: bytes | None, sequences: Mapping[str, int]) -> bytes | None:
-    """The state whose next transition follows what subscribers know already. For a recount.
-
-    Args:
-        packed: a state.
-        sequences: the highest sequence that was told, by alert id.
-    """
-    state = unpack(packed) if packed is not None else None
-    known = sequences.get(state.alert_id.hex()) if state is not None and state.events else None
-    if state is None or known is None:
-        return packed
-    # What a firing alert has given out itself, they know; the next one follows.
-    state.told = known - (state.firing.transitions if state.firing else 0)
-    return pack(state)
 
 
 def _usual(packed: bytes) -> bytes:

@@ -18,7 +18,6 @@ Rules:
 
 from __future__ import annotations
 
-import hashlib
 import struct
 from typing import TYPE_CHECKING, Literal
 
@@ -26,7 +25,7 @@ import msgspec
 
 from stream.core import damping
 from stream.core.damping import Damping, admits, author_hash, text_hash
-from stream.core.events import Alert, Channel, Quote, RateEvidence, rfc3339
+from stream.core.events import Alert, Channel, Quote, RateEvidence, alert_id, rfc3339
 from stream.core.logarithm import ln
 from stream.core.profile import Profile, flat
 from stream.core.quotes import keep_quote
@@ -46,7 +45,7 @@ from stream.core.rate import (
 from stream.core.spike import wilson
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from stream.core.spike import Observation
 
@@ -132,6 +131,11 @@ class State(msgspec.Struct, array_like=True):
     told: int = 0
     """Sequences given out of ``alert_id`` before a recount; see ``stream.core.spike_state.State``."""
 
+    @property
+    def given_out(self) -> int:
+        """Transitions of ``alert_id`` given out since."""
+        return 1 if self.firing else 0
+
 
 _PLAIN = struct.Struct("<Bq7dIIdq8s")
 _decode_rich = msgspec.msgpack.Decoder(State).decode
@@ -182,28 +186,6 @@ def unpack(packed: bytes) -> State:
     raise ValueError(
         f"the surge detector's state is of unknown kind {kind}; was it written by a newer worker?"
     )
-
-
-def alert_ids(packed: bytes | None) -> dict[str, bool]:
-    """The id of the alert that a state knows, and whether it fires; else it may come to. For a recount."""
-    state = unpack(packed) if packed is not None else None
-    known = state is not None and state.negatives
-    return {state.alert_id.hex(): state.firing is not None} if state is not None and known else {}
-
-
-def follow(packed: bytes | None, sequences: Mapping[str, int]) -> bytes | None:
-    """The state whose next transition follows what subscribers know already. For a recount.
-
-    Args:
-        packed: a state.
-        sequences: the highest sequence that was told, by alert id.
-    """
-    state = unpack(packed) if packed is not None else None
-    known = sequences.get(state.alert_id.hex()) if state is not None and state.negatives else None
-    if state is None or known is None:
-        return packed
-    state.told = known - (1 if state.firing else 0)
-    return pack(state)
 
 
 class SurgeDetector:
@@ -299,11 +281,10 @@ class SurgeDetector:
 
     def _begin(self, product_id: str, channel: Channel, now: State, seen: Observation) -> None:
         """``seen`` is the first negative of an excursion."""
-        name = f"{product_id}\0{channel}\0{self.rule.name}\0{seen.arrival_ms}\0{seen.event_id}"
         _rest(now)
         now.negatives = now.events = 1
         now.onset_ms = now.at_ms
-        now.alert_id = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8]
+        now.alert_id = alert_id(product_id, channel, self.rule.name, seen.arrival_ms, seen.event_id)
         admits(now.heard, author_hash(seen.author_id), text_hash(seen.text))
 
     def _fire(

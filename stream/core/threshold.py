@@ -30,7 +30,6 @@ What an alert of a threshold rule says:
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -38,7 +37,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import msgspec
 
 from stream.core.buckets import DAY_MS
-from stream.core.events import Alert, Channel, Quote, rfc3339
+from stream.core.damping import author_hash
+from stream.core.events import Alert, Channel, Quote, alert_id, rfc3339
+from stream.core.priors import BUILT_IN
 from stream.core.quotes import keep_quote
 from stream.core.spike import wilson
 
@@ -54,8 +55,6 @@ NEAR = 0.75
 """Of its lines, where a rule begins to gather quotes: half would have products near it quote all day."""
 MAX_QUOTES = 5
 MAX_AUTHORS = 32
-PRIOR_NEGATIVES, PRIOR_EVENTS = 1.5, 10.0
-"""As ``stream.core.spike.SpikeRule``."""
 MOST_PAST_EVENTS = 2_000
 """Most events a baseline weighs; with more, all it knows is halved."""
 PRODUCTS_REMEMBERED = 65_536
@@ -146,7 +145,12 @@ class Incident(msgspec.Struct, array_like=True):
     historic: bool = False
     over_since_ms: int | None = None
     told: int = 0
-    """Sequences given out of this id before a recount; see ``stream.core.spike.State``."""
+    """Sequences given out of this id before a recount; see ``stream.core.spike_state.State``."""
+
+    @property
+    def given_out(self) -> int:
+        """Transitions of ``alert_id`` given out since."""
+        return 1 if self.severity else 0
 
 
 class RuleState(msgspec.Struct, array_like=True):
@@ -193,29 +197,6 @@ def unpack(packed: bytes | None) -> dict[str, RuleState]:
         return {state.name: state for state in _decode(memoryview(packed)[1:])}
     except msgspec.MsgspecError as error:
         raise ValueError(f"the threshold rules' state is damaged: {error}") from error
-
-
-def alert_ids(packed: bytes | None) -> dict[str, bool]:
-    """Ids of the alerts that a state knows, and whether each fires; the others may come to. For a recount."""
-    incidents = (state.incident for state in unpack(packed).values())
-    return {each.alert_id.hex(): each.severity is not None for each in incidents if each is not None}
-
-
-def follow(packed: bytes, sequences: Mapping[str, int]) -> bytes:
-    """The state whose next transitions follow what subscribers know already. For a recount.
-
-    Args:
-        packed: a state.
-        sequences: the highest sequence that was told, by alert id.
-    """
-    states = unpack(packed)
-    for state in states.values():
-        if state.incident is not None:
-            known = sequences.get(state.incident.alert_id.hex())
-            if known is not None:
-                # A firing alert's own first transition is given out: it is the one they know.
-                state.incident.told = known - 1 if state.incident.severity else known
-    return pack(states) or packed
 
 
 class ThresholdDetector:
@@ -302,8 +283,8 @@ class ThresholdDetector:
             now.incident = None
             return None
         if incident is None:
-            alert_id = _alert_id(product_id, channel, rule.name, seen)
-            incident = Incident(now.latest_ms, alert_id, events, negatives, negatives / events)
+            named = alert_id(product_id, channel, rule.name, seen.arrival_ms, seen.event_id)
+            incident = Incident(now.latest_ms, named, events, negatives, negatives / events)
             now.incident = incident
         if now.latest_ms - incident.onset_ms < rule.for_ms:
             return None
@@ -321,7 +302,7 @@ class ThresholdDetector:
         state: Literal["firing", "resolved"],
     ) -> Alert:
         events, negatives = sum(now.counts[::2]), sum(now.counts[1::2])
-        usual = (PRIOR_NEGATIVES + now.past_negatives, PRIOR_EVENTS + now.past_events)
+        usual = (BUILT_IN.alpha + now.past_negatives, BUILT_IN.events + now.past_events)
         evidence = now.evidence or Evidence(now.latest_ms)
         assert incident.severity is not None
         return Alert(
@@ -378,11 +359,6 @@ def _gone(states: Mapping[str, RuleState], rules: Sequence[_Rule]) -> list[RuleS
     return [state for state in states.values() if marks.get(state.name) != state.mark]
 
 
-def _alert_id(product_id: str, channel: Channel, rule: str, onset: Observation) -> bytes:
-    name = f"{product_id}\0{channel}\0{rule}\0{onset.arrival_ms}\0{onset.event_id}"
-    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()[:8]
-
-
 def _slide(rule: _Rule, now: RuleState, arrival_ms: int) -> None:
     """Moves the window to an arrival, learns what leaves it, and makes room for an event."""
     incident = now.incident
@@ -429,10 +405,9 @@ def _gather(rule: _Rule, now: RuleState, seen: Observation, events: int, negativ
         now.evidence = Evidence(now.latest_ms)
     if not seen.negative:
         return
-    if seen.author_id is not None and len(now.evidence.authors) < MAX_AUTHORS:
-        author = zlib.crc32(seen.author_id.encode("utf-8", "surrogatepass"))
-        if author not in now.evidence.authors:
-            now.evidence.authors.append(author)
+    author = author_hash(seen.author_id)
+    if author is not None and author not in now.evidence.authors:
+        now.evidence.authors = [*now.evidence.authors, author][:MAX_AUTHORS]
     keep_quote(now.evidence.quotes, seen, MAX_QUOTES)
 
 

@@ -156,8 +156,7 @@ def judged(labels: Sequence[bool]) -> State:
     return unpack(packed)
 
 
-def test_the_built_in_prior_is_the_rules_own() -> None:
-    assert (BUILT_IN.share, BUILT_IN.events) == (RULE.prior_share, RULE.prior_events)
+def test_nothing_is_learned_of_a_product_never_seen() -> None:
     nothing = State(BUILT_IN.alpha, BUILT_IN.beta)
     assert learned(nothing, [BUILT_IN]) == (0.0, 0.0)
 

@@ -11,6 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.core import detection
+from stream.core.detection import alert_ids, follow
 from stream.core.events import Alert, rfc3339
 from stream.core.rules import ThresholdRule
 from stream.core.spike import Observation, wilson
@@ -19,8 +21,6 @@ from stream.core.threshold import (
     MOST_PAST_EVENTS,
     MOST_STEP_BACK_MS,
     ThresholdDetector,
-    alert_ids,
-    follow,
     pack,
     unpack,
 )
@@ -583,12 +583,16 @@ def test_nothing_is_remembered_of_nothing() -> None:
 # A recount
 
 
+def all_rules(thresholds: bytes | None) -> bytes:
+    return detection.pack(detection._States(thresholds=thresholds))
+
+
 def test_a_recount_sees_which_alerts_fire_and_which_may() -> None:
     state, alerts = judged(
         told("-" * 10), rule(), rule(name="waits", **{"for": "5m"}), counting(99, name="quiet")
     )
     firing = alerts[0].id
-    ids = alert_ids(state)
+    ids = alert_ids(all_rules(state))
     assert ids[firing]
     assert sorted(ids.values()) == [False, True]
     assert alert_ids(None) == {}
@@ -598,10 +602,10 @@ def test_transitions_after_a_recount_follow_what_was_told() -> None:
     rules = (rule(), rule(name="waits", **{"for": "5m"}))
     state, (fired,) = judged(told("-" * 10), *rules)
     assert state is not None
-    waiting = next(each for each, firing in alert_ids(state).items() if not firing)
-    followed = follow(state, {fired.id: 5, waiting: 2, "another": 9})
+    waiting = next(each for each, firing in alert_ids(all_rules(state)).items() if not firing)
+    followed = detection.unpack(follow(all_rules(state), {fired.id: 5, waiting: 2, "another": 9})).thresholds
     _, alerts = judged([*told("-" * 10, start=10), *told("+" * 60, start=20)], *rules, state=followed)
     assert sorted((alert.id, alert.sequence) for alert in alerts) == sorted(
         [(fired.id, 6), (waiting, 3), (waiting, 4)]
     )
-    assert follow(state, {}) == state
+    assert follow(all_rules(state), {}) == all_rules(state)
