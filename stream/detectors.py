@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from stream.core.detection import Detection
 from stream.core.priors import BUILT_IN
 from stream.core.profile import flat
+from stream.core.rules_warnings import warnings
 from stream.core.spike import LEAST_RUN_LENGTH, rule_from
 from stream.core.surge import surge_rule_from
 from stream.priors import load_priors
@@ -50,6 +51,18 @@ def budget_of(settings: Settings, knobs: Knobs) -> Budget:
         settings.alert_min_events if knobs.min_events is None else knobs.min_events,
         settings.alert_min_negatives if knobs.min_negatives is None else knobs.min_negatives,
     )
+
+
+def oddities(settings: Settings, rules: Rules, model_version: str) -> list[str]:
+    """What is allowed, and probably not meant: rules that cannot fire, priors of another model."""
+    odd = [str(each) for each in warnings(rules, settings.expected_events_per_day)]
+    learned_from = load_priors(settings).model_version
+    if learned_from not in ("", model_version):
+        odd.append(
+            f"{settings.priors} was learned from the labels of {learned_from}, and this worker's model is"
+            f" {model_version}: learn them again with `reviewpulse priors learn` when it has counted for a while."
+        )
+    return odd
 
 
 def detector_of(settings: Settings, rules: Rules, model_version: str) -> Detection:

@@ -32,7 +32,7 @@ from stream.backoff import retry
 from stream.core.decode import Limits
 from stream.core.watch import Limits as WatchLimits
 from stream.core.watch import Seen
-from stream.detectors import detector_of
+from stream.detectors import detector_of, oddities
 from stream.errors import DependencyError
 from stream.faust_config import faust_broker, faust_credentials
 from stream.health import HealthServer, address_of, pages
@@ -190,11 +190,14 @@ class Worker:
             alerts_topic=settings.topic_alerts,
             scores_topic=settings.topic_scores,
         )
+        rules = load_rules(settings)
+        for odd in oddities(settings, rules, scorer.version):
+            log.warning("a setting is odd", why=odd)
         self.pipeline = Pipeline(
             store=self._store,
             lanes=self._lanes,
             scorer=counted,
-            detector=detector_of(settings, load_rules(settings), scorer.version),
+            detector=detector_of(settings, rules, scorer.version),
             publisher=self._publisher,
             rewind=self._rewind,
             settings=PipelineSettings(

@@ -9,13 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.core import detection
+from stream.core.priors import ChannelPriors, Prior, encode_snapshot, snapshot
 from stream.core.rules import Override, Rules, ThresholdRule
+from stream.core.rules_parse import parse_rules
 from stream.core.spike import Observation
-from stream.detectors import budget_of, detector_of
+from stream.detectors import budget_of, detector_of, oddities
 from stream.settings import load
 from stream.vocabulary import background
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from stream.core.detection import Detection
     from stream.core.events import Alert
 
@@ -121,6 +125,18 @@ def test_states_follow_what_subscribers_know() -> None:
 def test_a_state_that_is_damaged_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="detectors' state is damaged"):
         judge().judge("p1", "reviews", b"\x03\xff", QUIET)
+
+
+def test_a_worker_hears_of_a_rule_that_cannot_fire_and_of_priors_of_another_model(tmp_path: Path) -> None:
+    shoes = ChannelPriors(Prior(0.2, 30.0, 90), {})
+    file = tmp_path / "priors.json"
+    file.write_bytes(encode_snapshot(snapshot("2026-11-27T10:00:00.000Z", "m0", {"reviews": shoes})))
+    told = load(priors=file)
+    assert oddities(told, Rules(), "m0") == []
+    (odd,) = oddities(told, Rules(), "m1")
+    assert "learned from the labels of m0" in odd
+    always = parse_rules('version = 1\n[[threshold]]\nname = "x"\nwindow = "1h"\nshare = 0.0\n', "r.toml")
+    assert any("r.toml:" in each for each in oddities(load(), always, "m1"))
 
 
 def test_the_statistical_rules_share_the_budget_and_a_rules_file_stands_above_it() -> None:
