@@ -60,7 +60,7 @@ def oddities(settings: Settings, rules: Rules, model_version: str) -> list[str]:
     if learned_from not in ("", model_version):
         odd.append(
             f"{settings.priors} was learned from the labels of {learned_from}, and this worker's model is"
-            f" {model_version}: learn them again with `reviewpulse priors learn` when it has counted for a while."
+            f" {model_version}: learn them again with `reviewpulse priors learn` when it has counted a while."
         )
     return odd
 
