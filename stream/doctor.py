@@ -22,12 +22,15 @@ import msgspec
 
 from stream import bundle, redis_nodes, topics
 from stream.client.counts import missing_in
+from stream.core.rules_warnings import warnings
 from stream.errors import DependencyError, ReviewpulseError
 from stream.health import address_of
+from stream.priors import load_priors
 from stream.redis_config import connect
 from stream.redis_errors import REDIS_ERRORS, told
 from stream.redis_trip import exchange
 from stream.redis_url import is_cluster, shown_url
+from stream.rules import load_rules
 from stream.status import STALE_S, WorkerStatus
 from stream.store.layout import Layout, UnknownLayout, read_written
 
@@ -429,10 +432,27 @@ def judge_disk(folder: Path, free_bytes: int) -> Finding:
     return Finding("disk", state, detail, "free some, or point TMPDIR elsewhere")
 
 
+def rules_findings(settings: Settings) -> Iterator[Finding]:
+    """The rules file and the snapshot of priors, as a worker would read them."""
+    rules, priors = load_rules(settings), load_priors(settings)
+    odd = warnings(rules, settings.expected_events_per_day)
+    for each in odd:
+        yield Finding("rules", "warn", str(each), "`reviewpulse rules check` reads the file out")
+    if not odd:
+        begin = f"priors {priors.version}" if priors.version else "the built-in prior"
+        yield Finding(
+            "rules",
+            "ok",
+            f"thresholds: {len(rules.thresholds)}, exceptions: {len(rules.overrides)}; baselines begin with"
+            f" {begin}",
+        )
+
+
 ROOMS = (
     Room("kafka", kafka_findings, "start it, or set REVIEWPULSE_KAFKA (and REVIEWPULSE_KAFKA_SECURITY)"),
     Room("redis", redis_findings, REDIS_REMEDY),
     Room("bundle", scorer_findings, "copy or export the bundle again, or set REVIEWPULSE_BUNDLE"),
+    Room("rules", rules_findings, "mend the file, or set REVIEWPULSE_RULES or REVIEWPULSE_PRIORS"),
     Room("disk", disk_findings, "set TMPDIR to a folder that works"),
 )
 

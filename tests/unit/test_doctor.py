@@ -233,3 +233,21 @@ def test_something_else_that_answers_is_no_worker() -> None:
     with HealthServer(("127.0.0.1", 0), {"/livez": lambda: page}) as server:
         found = doctor.worker_here(Settings.model_construct(health=str(server.port)))
     assert found.state == "fail"
+
+
+def test_the_rules_file_is_read_as_a_worker_would(tmp_path: Path) -> None:
+    file = tmp_path / "rules.toml"
+
+    def found(text: str) -> list[tuple[str, str]]:
+        file.write_text(text)
+        return [(each.state, each.detail) for each in doctor.rules_findings(load(rules=file))]
+
+    rule = '[[threshold]]\nname = "half"\nwindow = "1h"\nshare = '
+    assert found(f"version = 1\n{rule}0.5\n") == [
+        ("ok", "thresholds: 1, exceptions: 0; baselines begin with the built-in prior")
+    ]
+    [(state, said)] = found(f"version = 1\n{rule}0.0\n")
+    assert state == "warn"
+    assert "rules.toml:5" in said
+    with pytest.raises(UsageError, match=r"rules.toml:5: share"):
+        found(f"version = 1\n{rule}1.5\n")
