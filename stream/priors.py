@@ -293,9 +293,10 @@ def read_hours(settings: Settings, now_ms: int) -> dict[Channel, dict[int, int]]
     last = now_ms // HOUR_MS
     consumer = open_consumer(settings)
     try:
+        bounds = range(last - LONGEST_H, last + 1)
         return {
-            channel: _hourly(consumer, partitions_of(consumer, topic), range(last - LONGEST_H, last + 1))
-            for channel, topic in settings.topics.items()
+            channel: _hourly(consumer, partitions_of(consumer, settings.topics[channel]), bounds)
+            for channel in CHANNELS
         }
     except KafkaError as error:
         raise DependencyError(f"Cannot read times from Kafka at {settings.kafka}: {error}.") from error
