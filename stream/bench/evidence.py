@@ -14,6 +14,7 @@ Rules:
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -186,11 +187,12 @@ def weights_of(scores: Scores, share: float, raised: float) -> dict[str, _Way]:
 
 
 def _by_call(scores: Scores, share: float, raised: float, certainty: float) -> _Way:
-    called = [each > certainty for each in scores]
-    hits, misses = float(called[0].mean()), float(called[1].mean())
+    called = [(each > certainty).astype(np.float64) for each in scores]
+    # One more of each than there is: a call that never came proves nothing.
+    hits, misses = (float((each.sum() + 1.0) / (len(each) + 2.0)) for each in called)
     before, after = (misses + each * (hits - misses) for each in (share, raised))
-    if_called, if_not = np.log(after / before), np.log((1 - after) / (1 - before))
-    return _Way(np.where(called[0], if_called, if_not), np.where(called[1], if_called, if_not))
+    if_called, if_not = math.log(after / before), math.log((1 - after) / (1 - before))
+    return _Way(*(if_called * each + if_not * (1.0 - each) for each in called))
 
 
 def _cell(chance: Generator, scores: Scores, share: float, odds: float, run_length: float) -> Cell:

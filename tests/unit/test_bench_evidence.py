@@ -12,12 +12,12 @@ SCORES = Scores(np.array([0.9, 0.9, 0.8, 0.2]), np.array([0.1, 0.1, 0.1, 0.6]))
 
 
 def test_a_label_weighs_what_the_models_mistakes_leave_of_the_rise() -> None:
-    """Three in four negatives are called so, and one in four of the others."""
-    label = weights_of(SCORES, 0.2, 0.6)["label"]
-    before, after = 0.25 + 0.5 * 0.2, 0.25 + 0.5 * 0.6
-    assert label.negative.tolist() == pytest.approx([np.log(after / before)] * 3 + [label.negative[3]])
-    assert label.negative[3] == pytest.approx(np.log((1 - after) / (1 - before)))
-    assert label.positive[3] == label.negative[0]
+    """Three of four negatives are called so, and one of four others: 4 in 6 and 2 in 6, with one more of each."""
+    label = weights_of(SCORES, 0.2, 0.5)["label"]
+    before, after = 0.2 * 4 / 6 + 0.8 * 2 / 6, 0.5
+    called, not_called = np.log(after / before), np.log((1 - after) / (1 - before))
+    assert label.negative.tolist() == pytest.approx([called, called, called, not_called])
+    assert label.positive.tolist() == pytest.approx([not_called, not_called, not_called, called])
 
 
 def test_a_probability_weighs_more_the_surer_it_is_and_nothing_where_it_says_nothing() -> None:
