@@ -12,7 +12,7 @@ SCORES = Scores(np.array([0.9, 0.9, 0.8, 0.2]), np.array([0.1, 0.1, 0.1, 0.6]))
 
 
 def test_a_label_weighs_what_the_models_mistakes_leave_of_the_rise() -> None:
-    """Three of four negatives are called so, and one of four others: 4 in 6 and 2 in 6, with one more of each."""
+    """Three of four negatives are called so and one of four others: 4 and 2 in 6, with one more of each."""
     label = weights_of(SCORES, 0.2, 0.5)["label"]
     before, after = 0.2 * 4 / 6 + 0.8 * 2 / 6, 0.5
     called, not_called = np.log(after / before), np.log((1 - after) / (1 - before))
