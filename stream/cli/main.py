@@ -20,6 +20,7 @@ from stream.cli.backtest import backtest
 from stream.cli.bench import bench
 from stream.cli.counters import counters, top
 from stream.cli.demo import demo
+from stream.cli.digest import digest
 from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
 from stream.cli.dump import dump
@@ -110,6 +111,7 @@ def command_line() -> typer.Typer:
     app.add_typer(priors, name="priors")
     app.add_typer(dlq, name="dlq")
     app.add_typer(dump, name="dump")
+    app.command("digest")(digest)
     app.add_typer(rules, name="rules")
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)
