@@ -131,7 +131,10 @@ def _digest(name: str | None, material: Material, takes: Callable[[str | None], 
         worse=_first(compared, _rise),
         better=_first(compared, _fall),
         worst=_first(enough, lambda each: wilson_lower(each.now.negative, each.now.events)),
-        praised=_first(enough, lambda each: wilson_lower(each.now.positive, each.now.events)),
+        praised=_first(
+            [each for each in enough if each.now.positive > each.now.events / 2],
+            lambda each: wilson_lower(each.now.positive, each.now.events),
+        ),
     )
 
 
