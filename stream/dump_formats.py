@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar
 import msgspec
 
 from stream.errors import UsageError
+from stream.pages import visible
 from stream.writing import fresh_file
 
 if TYPE_CHECKING:
@@ -75,14 +76,26 @@ def write(rows: Iterable[R], columns: Sequence[Column[R]], file: Path | None, fo
     if file is not None:
         with fresh_file(file) as fresh, fresh.open("wb") as out:
             return writer(rows, columns, out)
-    out = sys.stdout.buffer
     if format_ != "parquet":
+        out: Any = _Terminal() if sys.stdout.isatty() else sys.stdout.buffer
         return writer(rows, columns, out)
     with tempfile.TemporaryFile() as whole:  # a pipe does not tell how far it is, which Parquet must know
         written = writer(rows, columns, whole)
         whole.seek(0)
-        shutil.copyfileobj(whole, out)
+        shutil.copyfileobj(whole, sys.stdout.buffer)
     return written
+
+
+class _Terminal(io.RawIOBase):
+    """Standard output where a person reads it: what a terminal might obey is written out."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, written: Any) -> int:
+        text = bytes(written).decode().replace("\r\n", "\n")
+        sys.stdout.write(visible(text))
+        return len(written)
 
 
 def write_csv(rows: Iterable[R], columns: Sequence[Column[R]], out: IO[bytes]) -> int:

@@ -9,6 +9,8 @@ Rules:
 
 from __future__ import annotations
 
+from functools import partial
+from operator import eq
 from typing import TYPE_CHECKING, NamedTuple
 
 from stream.client.counts import wilson_lower
@@ -87,7 +89,7 @@ class Digest(NamedTuple):
 def by_category(material: Material) -> list[Digest]:
     """A digest for each category: those with alerts first, then by negatives; without a category last."""
     names = {each.category for each in material.products} | {category for category, _ in material.alerts}
-    digests = [_digest(name, material, lambda category, name=name: category == name) for name in names]
+    digests = [_digest(name, material, partial(eq, name)) for name in names]
     return sorted(
         digests,
         key=lambda each: (

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from stream.client.counters import LiveCounters
@@ -152,7 +153,7 @@ def _counts(
     with connect(settings) as client:
         for start in range(0, len(product_ids), PRODUCTS_A_TRIP):
             some = product_ids[start : start + PRODUCTS_A_TRIP]
-            question = live.asked(lambda layout, some=some: _ask_hashes(layout, some))
+            question = live.asked(partial(_ask_hashes, product_ids=some))
             try:
                 commands = next(question)
                 while True:

@@ -158,6 +158,17 @@ def test_many_rows_take_no_more_memory_than_a_group(
     assert peak_bytes < 1_500_000  # all of them would be 6 MB and more
 
 
+@pytest.mark.parametrize("format_", ["csv", "jsonl"])
+def test_a_terminal_is_sent_nothing_that_it_would_obey(
+    format_: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert write([row(each) for each in HOSTILE], COUNTERS, None, format_) == len(HOSTILE)
+    shown = capsys.readouterr().out
+    assert not set(shown) & {"\x1b", "\x00", "\r", "\u202e"}
+    assert ("\\u202etxt.exe" in shown, "你好世界" in shown) == (True, True)
+
+
 def test_parquet_without_pyarrow_is_one_sentence(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(UsageError, match=r"Parquet needs pyarrow: `pip install 'reviewpulse\[parquet\]'`"):
