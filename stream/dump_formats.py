@@ -74,8 +74,8 @@ def write(rows: Iterable[R], columns: Sequence[Column[R]], file: Path | None, fo
     if format_ == "parquet":
         _pyarrow()  # before anything is read
     if file is not None:
-        with fresh_file(file) as fresh, fresh.open("wb") as out:
-            return writer(rows, columns, out)
+        with fresh_file(file) as fresh, fresh.open("wb") as opened:
+            return writer(rows, columns, opened)
     if format_ != "parquet":
         out: Any = _Terminal() if sys.stdout.isatty() else sys.stdout.buffer
         return writer(rows, columns, out)
