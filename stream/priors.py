@@ -45,6 +45,7 @@ from stream.redis_config import connect
 from stream.redis_errors import REDIS_ERRORS, failure
 from stream.redis_trip import exchange
 from stream.scorer.constant import ConstantScorer
+from stream.writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -403,10 +404,4 @@ def save_snapshot(path: Path, priors: Priors) -> None:
     Raises:
         OSError: it cannot be written; what was there stays.
     """
-    fresh = path.with_name(f"{path.name}.new")
-    try:
-        fresh.write_bytes(encode_snapshot(priors))
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    write_whole(path, encode_snapshot(priors))

@@ -20,8 +20,10 @@ from stream.cli.backtest import backtest
 from stream.cli.bench import bench
 from stream.cli.counters import counters, top
 from stream.cli.demo import demo
+from stream.cli.digest import digest
 from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
+from stream.cli.dump import dump
 from stream.cli.ingest import ingest
 from stream.cli.local import local
 from stream.cli.priors import priors
@@ -108,6 +110,8 @@ def command_line() -> typer.Typer:
     app.command("ack")(ack)
     app.add_typer(priors, name="priors")
     app.add_typer(dlq, name="dlq")
+    app.add_typer(dump, name="dump")
+    app.command("digest")(digest)
     app.add_typer(rules, name="rules")
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stream import settings as configuration
 from stream.client import counts
+from stream.client.blocks import AsyncBlock, Block
 from stream.client.counts import LiveLayout
 from stream.core.buckets import WINDOWS
 from stream.errors import DependencyError
@@ -23,7 +24,6 @@ from stream.redis_trip import exchange, exchange_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
     from stream.client.counts import ChannelTotals, LeaderBy, ProductCounts, Question
     from stream.redis_config import AsyncClient, Client
@@ -71,7 +71,7 @@ class _Reader:
         return DependencyError(f"Cannot read counters. {told(error, self._settings.redis)}")
 
 
-class LiveCounters(_Reader):
+class LiveCounters(_Reader, Block):
     """Reads the live counters; a dashboard's or a script's way in.
 
     >>> with LiveCounters() as counters:                                       # doctest: +SKIP
@@ -168,19 +168,8 @@ class LiveCounters(_Reader):
         if self._owns_client and self._given_client is not None:
             self._given_client.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class AsyncLiveCounters(_Reader):
+class AsyncLiveCounters(_Reader, AsyncBlock):
     """``LiveCounters`` for asyncio: the same questions, awaited.
 
     >>> async with AsyncLiveCounters() as counters:                             # doctest: +SKIP
@@ -240,14 +229,3 @@ class AsyncLiveCounters(_Reader):
         """Closes the connections."""
         if self._owns_client:
             await self._client.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()
