@@ -105,7 +105,7 @@ class _Reading(Reading):
             return self.read(Knobs, table, (name,), f"[{name}]")
         wrong = "it stands once" if isinstance(table, list) else f"{shown(table)} is not a table"
         self.add((name,), f"[{name}]", wrong, f"write [{name}] between single brackets, its keys below")
-        return Table((name,), f"[{name}]", {}, {})
+        return Table((name,), f"[{name}]", {}, {}, Knobs)
 
     def _names(self, tables: list[Table]) -> None:
         """Each rule's name is its own: alerts are told apart by it."""

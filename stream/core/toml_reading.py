@@ -99,6 +99,7 @@ class Table(NamedTuple):
     stated: Mapping[str, Any]
     right: dict[str, Any]
     """Of ``stated``, what its struct takes."""
+    kind: type[msgspec.Struct]
 
 
 class Wanted(NamedTuple):
@@ -116,8 +117,9 @@ def wanted_of(kind: type[msgspec.Struct]) -> dict[str, Wanted]:
     found = {}
     for field in info.fields:
         for meta in _metadata(field.type):
-            if meta.extra is not None:
+            if meta.extra is not None:  # the outermost; below it are the parts of a union
                 found[field.encode_name] = Wanted(meta.extra["wanted"], meta.extra["write"])
+                break
     return found
 
 
@@ -200,15 +202,23 @@ class Reading:
                 try:
                     right[key] = msgspec.convert(stated[key], field.type)
                 except msgspec.ValidationError:
-                    wanted = self._wanted[kind][key]
-                    wrong = f"{shown(stated[key])} is not {wanted.what}"
-                    self.add(
-                        (*path, key), f"{key} in {name}", wrong, _remedy(key, stated[key], field.type, wanted)
-                    )
+                    self._add_wrong((*path, key), name, stated[key], field.type, self._wanted[kind][key])
             elif field.required:
                 wanted = self._wanted[kind][key]
                 self.add(path, f"{key} in {name}", "it is missing", f"write {key} = {wanted.example}")
-        return Table(path, name, stated, right)
+        return Table(path, name, stated, right, kind)
+
+    def is_secret(self, path: Path) -> bool:
+        """Whether a value may be a secret, so that it is not repeated. Here none is."""
+        del path
+        return False
+
+    def _add_wrong(self, path: Path, table: str, value: Any, kind: Any, wanted: Wanted) -> None:
+        key = str(path[-1])
+        secret = self.is_secret(path)
+        stands = "what stands there" if secret else shown(value)
+        remedy = f"write {key} = {wanted.example}" if secret else _remedy(key, value, kind, wanted)
+        self.add(path, f"{key} in {table}", f"{stands} is not {wanted.what}", remedy)
 
     def _meant(self, key: str, known: list[str], kind: type[msgspec.Struct]) -> str:
         """What to do about a key that its table does not know."""
