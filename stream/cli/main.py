@@ -24,6 +24,7 @@ from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
 from stream.cli.ingest import ingest
 from stream.cli.local import local
+from stream.cli.notify import notify
 from stream.cli.priors import priors
 from stream.cli.rebuild import rebuild
 from stream.cli.replay import replay
@@ -106,6 +107,7 @@ def command_line() -> typer.Typer:
     app.command("silences")(silences)
     app.command("unsilence")(unsilence)
     app.command("ack")(ack)
+    app.add_typer(notify, name="notify")
     app.add_typer(priors, name="priors")
     app.add_typer(dlq, name="dlq")
     app.add_typer(rules, name="rules")

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -162,11 +163,18 @@ class Writer:
             "state_word": STATE_WORDS[language][message.state],
             "severity_word": SEVERITY_WORDS[language][message.severity],
             "sign": SIGNS[message.state],
-            "link": self.link(message),
-            "bold": Markup({"slack": "*", "markdown": "**"}.get(self._format, "")),
+            "link": self._linked(message),
+            "bold": Markup({"slack": "*", "markdown": "**"}.get(self._format, "")),  # noqa: S704 - ours
             "said": said_by_customers(message),
             "everything": msgspec.to_builtins(message),
         }
+
+    def _linked(self, message: Message) -> str | None:
+        """The link as it stands in a text: the operator's own, with the product's id encoded."""
+        url = self.link(message)
+        if url is None or self._format == "json":
+            return url
+        return escape(url) if self._format == "html" else Markup(url)  # noqa: S704
 
     def _when(self, at: str) -> str:
         try:
@@ -228,12 +236,12 @@ def cut_to_bytes(text: str, most: int) -> str:
 
 def _finalizer(format_: Format) -> Callable[[Any], Any]:
     if format_ == "json":
-        return lambda value: Markup(json.dumps(msgspec.to_builtins(_named(value)), ensure_ascii=True))
+        return lambda value: Markup(json.dumps(msgspec.to_builtins(_named(value))))  # noqa: S704 - ASCII
 
     def made_harmless(value: Any) -> Any:
         if hasattr(value, "__html__"):  # the template's own
             return value
-        text = " ".join(visible(str(_named(value))).split())
+        text = re.sub(r"\s+", " ", visible(str(_named(value))))
         if format_ == "html":
             return escape(text)
         if format_ == "slack":
