@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
+from yarl import URL
 
 from stream import __version__
 from stream.core.delivery import Outcome, of_status, retry_after_ms
@@ -62,8 +63,11 @@ class Post:
                 auto_decompress=False,
                 connector=aiohttp.TCPConnector(ssl=self._tls),
             )
+        where = URL(url, encoded=True)  # as it is: a signature in it must not be written in another way
         try:
-            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+            async with self._session.post(
+                where, data=body, headers=headers, allow_redirects=False
+            ) as response:
                 answer = await _beginning(response.content)
                 wait_ms = retry_after_ms(response.headers.get("Retry-After"), time.time_ns() // 1_000_000)
                 said = "" if response.status < 300 else self._shown(answer)
