@@ -15,7 +15,7 @@ import msgspec
 from stream.core.events import Channel
 from stream.core.messages import Hears
 from stream.core.notify import Severity, Turn
-from stream.core.rules import Duration, Flag, Name, duration_ms
+from stream.core.rules import Duration, Flag, duration_ms
 from stream.core.toml_lines import Path  # noqa: TC001 (msgspec reads the annotation when it runs)
 from stream.core.toml_reading import Problem, meta, says
 from stream.errors import UsageError
@@ -26,6 +26,11 @@ if TYPE_CHECKING:
 VERSION = 1
 
 Text = Annotated[str, meta("a text of 1 to 256 characters", '"kettles"', min_length=1, max_length=256)]
+
+
+TargetName = Annotated[
+    str, meta("a name of 1 to 64 of a-z, 0-9, _ and -", '"pager"', pattern=r"^[a-z0-9_-]{1,64}(?!\n)$")
+]
 
 
 class Secret(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -67,7 +72,7 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     kind: ClassVar[str] = ""
     for_people: ClassVar[bool] = True
 
-    name: Annotated[Name, says("What routes call it; each name once.")]
+    name: Annotated[TargetName, says("What routes call it; each name once.")]
     hears: Annotated[
         OneHears | None,
         says("notifications: what people must hear of now; transitions: whatever happens to alerts."),
@@ -138,7 +143,8 @@ class Alertmanager(
     url: Annotated[UrlOrSecret, says("Its address, without /api/v2/alerts.")]
     headers: Annotated[Headers, says("Headers to add.")] = {}
     labels: Annotated[
-        Annotated[dict[str, str], meta("a table of texts", '{ team = "shop" }')], says("Labels to add.")
+        Annotated[dict[str, str], meta("a table whose values are texts", '{ team = "shop" }')],
+        says("Labels to add."),
     ] = {}
     resend: Annotated[Duration, says("What fires is sent again after so long; 10s to 10m.")] = "1m"
 
@@ -189,7 +195,7 @@ class Email(Written, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
     ] = None
     tls: Annotated[
         Annotated[
-            Literal["starttls", "tls", "none"], meta("starttls, tls or none", '"starttls", "tls" or "none"')
+            Literal["starttls", "tls", "none"], meta("starttls, tls or none", '"starttls" or "tls"')
         ],
         says("How the connection is encrypted; none only without a password, or on this machine."),
     ] = "starttls"

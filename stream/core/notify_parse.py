@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TABLES: dict[type[msgspec.Struct], str] = {
     NotifyFile: "the top of the file",
     RouteTable: "[[route]]",
-    **dict.fromkeys(TARGETS.values(), "[[target]]"),
+    **{kind: f'a [[target]] of type "{name}"' for name, kind in TARGETS.items()},
 }
 DURATIONS = {
     "timeout": ("1s", "5m"),
@@ -219,8 +219,8 @@ class _Reading(Reading):
         if table.kind is not Email:
             return
         right, path = table.right, table.path
-        if ("user" in right) != ("password" in right):
-            has, lacks = ("user", "password") if "user" in right else ("password", "user")
+        if ("user" in table.stated) != ("password" in table.stated):
+            has, lacks = ("user", "password") if "user" in table.stated else ("password", "user")
             wrong, remedy = f"it has {has} and no {lacks}", f"write {lacks}, or remove {has}"
             self.add((*path, has), f"{has} in {table.name}", wrong, remedy)
         elif "password" in right and right.get("tls") == "none" and right.get("host") not in LOOPBACK:

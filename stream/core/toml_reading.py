@@ -216,7 +216,7 @@ class Reading:
     def _add_wrong(self, path: Path, table: str, value: Any, kind: Any, wanted: Wanted) -> None:
         key = str(path[-1])
         secret = self.is_secret(path)
-        stands = "what stands there" if secret else shown(value)
+        stands = "what stands there" if secret else _shown_whole(value)
         remedy = f"write {key} = {wanted.example}" if secret else _remedy(key, value, kind, wanted)
         self.add(path, f"{key} in {table}", f"{stands} is not {wanted.what}", remedy)
 
@@ -254,6 +254,14 @@ def shown(value: Any) -> str:
         return "an array"
     text = json.dumps(value) if isinstance(value, str | bool) else str(value)
     return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def _shown_whole(value: Any) -> str:
+    """As ``shown``, but an array of texts with what is in it: one of them is wrong."""
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        text = json.dumps(value)
+        return text if len(text) <= 60 else "an array"
+    return shown(value)
 
 
 def _remedy(key: str, value: Any, kind: Any, wanted: Wanted) -> str:

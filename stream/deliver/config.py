@@ -257,7 +257,8 @@ class _Gathering:
             try:
                 context.load_verify_locations(self._folder / target.ca_file)
             except OSError as error:  # ssl.SSLError is one
-                said = error.strerror or "it has no certificates"
+                is_tls = isinstance(error, ssl.SSLError)
+                said = "it has no certificates" if is_tls else error.strerror
                 self._add("ca_file", f"{target.ca_file}: {said}", "name a PEM file of certificates")
         return context
 
