@@ -189,7 +189,6 @@ class Courier:
     async def _deliver(self, entry: Entry) -> None:
         message = self._messages[entry.id]
         sent = await self._sender.send(message)
-        self._say(sent.outcome)
         if sent.outcome.kind == "delivered":
             await retry(lambda: self._queue.done(entry.id, sent.on), f"note what {self._target.name} got")
         elif sent.outcome.kind == "failed":
@@ -197,6 +196,7 @@ class Courier:
             await retry(
                 lambda: self._queue.failed(entry.id, noted), f"note what {self._target.name} did not get"
             )
+        self._say(sent.outcome)
         # After Redis knows: only then may the lane's next message go.
         given_up = self._schedule.settle(entry.id, sent.outcome, self._clock_ms(), random=self._chance())
         if sent.outcome.kind == "delivered":

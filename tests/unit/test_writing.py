@@ -109,7 +109,8 @@ def test_in_a_subject_there_is_no_second_line() -> None:
 
 def test_in_json_each_value_is_a_value(tmp_path: Path) -> None:
     template = (
-        '{"id": {{ message.id }}, "text": {{ alert.product_id ~ ": " ~ state_word }}, "n": {{ alert.negatives }},'
+        '{"id": {{ message.id }}, "text": {{ alert.product_id ~ ": " ~ state_word }},'
+        ' "n": {{ alert.negatives }},'
         ' "said": {{ said }}, "whole": {{ everything }}, "link": {{ link }}}'
     )
     found = json.loads(own(tmp_path, "json", template, hostile()))
