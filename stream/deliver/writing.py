@@ -241,7 +241,7 @@ def _finalizer(format_: Format) -> Callable[[Any], Any]:
     def made_harmless(value: Any) -> Any:
         if hasattr(value, "__html__"):  # the template's own
             return value
-        text = re.sub(r"\s+", " ", visible(str(_named(value))))
+        text = visible(re.sub(r"\s+", " ", str(_named(value))))
         if format_ == "html":
             return escape(text)
         if format_ == "slack":
