@@ -182,7 +182,7 @@ def queue(
         queues = _queues(settings, client, group)
         for each in found.targets:
             waiting, oldest_ms, failure = queues.waiting(each.name)
-            letters = len(queues.dead(each.name))
+            letters = queues.number_dead(each.name)
             if as_json:
                 print_json(
                     {

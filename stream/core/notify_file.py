@@ -194,9 +194,7 @@ class Email(Written, frozen=True, kw_only=True, forbid_unknown_fields=True, tag=
         says("587 with starttls, 465 with tls, 25 with none if not given."),
     ] = None
     tls: Annotated[
-        Annotated[
-            Literal["starttls", "tls", "none"], meta("starttls, tls or none", '"starttls" or "tls"')
-        ],
+        Annotated[Literal["starttls", "tls", "none"], meta("starttls, tls or none", '"starttls" or "tls"')],
         says("How the connection is encrypted; none only without a password, or on this machine."),
     ] = "starttls"
     user: Annotated[Text | None, says("Logs in as.")] = None

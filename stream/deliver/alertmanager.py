@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -74,7 +75,9 @@ class AlertmanagerSender:
 
     async def start(self, on: Mapping[str, bytes]) -> None:
         """Takes up what is held for firing; it is posted at the next chance."""
-        self._held = {lane: _decode_held(value) for lane, value in on.items()}
+        for lane, value in on.items():
+            with suppress(msgspec.MsgspecError):  # a newer version's: it ends there by itself
+                self._held[lane] = _decode_held(value)
         self._sent_ms = 0 if on else self._now_ms()
 
     async def send(self, message: Message) -> Sent:

@@ -179,7 +179,8 @@ class Courier:
             task.result()
         now_ms = self._clock_ms()
         due_ms = self._schedule.wake_ms(now_ms)
-        wait_s = LOOK_S if due_ms is None else min(LOOK_S, (due_ms - now_ms) / 1000)
+        # What ends rings the bell; a burial that waits for Redis must not turn this into a busy loop.
+        wait_s = LOOK_S if due_ms is None or self._burying else min(LOOK_S, (due_ms - now_ms) / 1000)
         try:
             async with asyncio.timeout(max(wait_s, 0.0)):
                 await self._bell.wait()

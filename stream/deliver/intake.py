@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 RETRY_S = 1.0
+MOST_KINDS = 16
+"""Two severities, and categories that events say: far more than an honest product has."""
 
 
 class _StoppedError(Exception):
@@ -67,7 +69,8 @@ class Sorter:
         # What fires is the beginning: what a thread was like in an earlier incident does not count.
         kinds = [] if before is None or message.state == "firing" else before.kinds
         targets = self._routing.targets(message, kinds)
-        memory = Memory(message.number, message.id, list(dict.fromkeys([*kinds, kind_of(message)])))
+        kinds = list(dict.fromkeys([*kinds, kind_of(message)]))
+        memory = Memory(message.number, message.id, kinds[:MOST_KINDS])
         dropped = self._queues.put(message, lane, memory, targets, now_ms)
         if dropped:
             logger.error("a queue is full: its oldest message became a dead letter (%d)", dropped)

@@ -46,7 +46,6 @@ MOST_WAITING = 10_000
 MOST_DEAD = 10_000
 MOST_READ = 500
 """Messages read at once: some megabytes."""
-MOST_ON = 10_000
 
 _LOST = b"lost"
 _CHECK = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lost' end "
@@ -295,9 +294,14 @@ class Queues:
             ("XRANGE", queue, "-", "+", "COUNT", 1),
             ("HGETALL", self._keys.of("failed", target)),
         )
-        failures = [_decode_failure(each) for each in failed.values()]
+        failures = [_failure(each) for each in failed.values()]
         latest = max(failures, key=lambda each: each.at_ms, default=None)
         return length, int(first[0][0].split(b"-")[0]) if first else None, latest
+
+    def number_dead(self, target: str) -> int:
+        """How many dead letters a target has."""
+        (length,) = self._trip(("XLEN", self._keys.of("dead", target)))
+        return int(length)
 
     def dead(self, target: str, most: int = MOST_DEAD) -> list[DeadLetter]:
         """A target's dead letters, oldest first; what cannot be read is passed over."""
@@ -371,7 +375,7 @@ class Queue:
         for (place, fields), failure_ in zip(found, failed, strict=True):
             said = _fields(fields)
             message = _message(said.get(b"message", b""))
-            attempts = 0 if failure_ is None else _decode_failure(failure_).attempts
+            attempts = 0 if failure_ is None else _failure(failure_).attempts
             queued_ms = int(said.get(b"at", 0))
             lane = "" if message is None else message.lane
             waiting.append(Waiting(Entry(place.decode(), lane, queued_ms, attempts), queued_ms, message))
@@ -429,6 +433,13 @@ def _fields(fields: Any) -> dict[bytes, bytes]:
     if isinstance(fields, dict):
         return fields
     return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _failure(encoded: bytes) -> Failure:
+    try:
+        return _decode_failure(encoded)
+    except msgspec.MsgspecError:
+        return Failure(0, "what failed cannot be read", 0)
 
 
 def _message(encoded: bytes) -> Message | None:
