@@ -48,7 +48,12 @@ MOST_READ = 500
 """Messages read at once: some megabytes."""
 
 _LOST = b"lost"
-_CHECK = "if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 'lost' end "
+# A lease that ran out while Redis was away, or we slept, and that nobody took, is ours still.
+_CHECK = f"""
+local owner = redis.call('GET', KEYS[1])
+if owner and owner ~= ARGV[1] then return 'lost' end
+if not owner then redis.call('SET', KEYS[1], ARGV[1], 'PX', {LEASE_MS}) end
+"""
 
 _TAKE = """
 local owner = redis.call('GET', KEYS[1])

@@ -16,6 +16,7 @@ import pytest
 from stream.client import EventProducer
 from stream.core.events import Alert, rfc3339
 from stream.redis_config import connect
+from stream.settings import load
 from stream.topics import ensure
 from tests.builders import alert
 from tests.integration.conftest import WorkerProcess
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from stream.local import LocalServers
     from stream.settings import Settings
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - the one of Standard Webhooks' documentation
@@ -405,3 +407,31 @@ def test_a_wrong_file_or_no_server_is_one_sentence(
     done = reviewpulse("notify", "check", file, "--json", code=2)
     (problem,) = json.loads(done.stdout)["errors"]
     assert problem["wrong"] == "the environment variable HOOK_SECRET is not set"
+
+
+@pytest.mark.slow
+def test_a_redis_that_is_away_for_a_while_costs_nothing_but_time(
+    own_servers: LocalServers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", SECRET)
+    settings = load()
+    first, second, third = transitions("a", "b"), transitions("c"), transitions("d")
+    chance = random.Random(3)
+    with Receiver(lambda: chance.choice(["ok", "ok", "500"])) as receiver:
+        write(tmp_path, hook("hook", receiver.url), default=["hook"])
+        notify = NotifyProcess(tmp_path / "notify.log", "--config", str(tmp_path / "notify.toml"))
+        try:
+            notify.wait_for("delivering")
+            publish(settings, first)
+            receiver.wait(lambda: receiver.received)
+            own_servers.kill_redis()
+            publish(settings, second)
+            notify.wait_for("waiting")
+            own_servers.restart_redis()
+            publish(settings, third)
+            receiver.wait(lambda: set(receiver.ids("ok")) == ids_of(first + second + third))
+            assert notify.stop() == 0
+        finally:
+            if notify.process.poll() is None:
+                notify.kill()
+    assert_told(receiver, first + second + third)

@@ -202,6 +202,13 @@ def test_who_is_not_the_owner_writes_nothing(settings: Settings, queues: Queues)
         assert queues.take() is None
 
 
+def test_a_lease_that_ran_out_and_that_nobody_took_is_still_ours(settings: Settings, queues: Queues) -> None:
+    queues.leave()  # as when it runs out while Redis is away
+    assert sorter(queues, default=("a",)).put(message(1), NOW_MS) == ["a"]
+    with connect(settings) as client:
+        assert Queues(client, Keys(settings.namespace, "g"), settings.redis, "other").take() == "me"
+
+
 def test_what_a_newer_version_wrote_is_no_message(settings: Settings, queues: Queues) -> None:
     with connect(settings) as client:
         key = Keys(settings.namespace, "g").of("queue", "a")
