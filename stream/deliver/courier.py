@@ -7,6 +7,7 @@ Rules:
   with the same id. Nothing else is ever sent again.
 - In memory is the head of the queue, ``MOST_HELD`` messages; a lane's next one waits behind its first.
 - A target that fails is said once, and once when it is back.
+- An error of ours in sending costs that message (tried again, then a dead letter), not the others.
 - While Redis is away nothing new is sent, and what was acknowledged is noted as soon as it is back.
 """
 
@@ -23,6 +24,7 @@ from stream.backoff import retry
 from stream.core.delivery import GivenUp, Outcome, Pace, Schedule
 from stream.core.notify_file import Webhook
 from stream.deliver.queue import MOST_READ, Failure
+from stream.deliver.sender import Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,7 +191,11 @@ class Courier:
 
     async def _deliver(self, entry: Entry) -> None:
         message = self._messages[entry.id]
-        sent = await self._sender.send(message)
+        try:
+            sent = await self._sender.send(message)
+        except Exception as error:
+            log.exception("an error of ours", target=self._target.name, message=message.id)
+            sent = Sent(Outcome("failed", f"an error of Reviewpulse's own: {type(error).__name__}"))
         if sent.outcome.kind == "delivered":
             await retry(lambda: self._queue.done(entry.id, sent.on), f"note what {self._target.name} got")
         elif sent.outcome.kind == "failed":
