@@ -59,6 +59,7 @@ def start(topics: Settings, tmp_path: Path) -> Iterator[Callable[..., NotifyProc
         process.wait_for(waits_for)
         return process
 
+    begin.started = started  # type: ignore[attr-defined]
     yield begin
     for process in started:
         if process.process.poll() is None:
@@ -191,6 +192,31 @@ def test_so_it_does_through_kills_at_random_moments(
     acknowledged = receiver.ids("ok")
     # Only what was acknowledged in the moment of a kill may come again.
     assert len(acknowledged) - len(set(acknowledged)) <= kills * AT_ONCE
+
+
+@pytest.mark.slow
+def test_notifications_too_come_through_kills_in_order_with_the_same_id(
+    topics: Settings, start: Callable[..., NotifyProcess], tmp_path: Path
+) -> None:
+    chance = random.Random(5)
+    with Receiver(lambda: chance.choice(["ok", "ok", "ok", "500", "drop"])) as receiver:
+        write(tmp_path, hook("hook", receiver.url, hears='"notifications"'), default=["hook"])
+        start()
+        told: set[str] = set()
+        for name in "abcd":  # a fifth product would make it an incident
+            publish(topics, transitions(name))
+            told |= {f"{name}-firing-1", f"{name}-escalated-2", f"{name}-resolved-3"}
+            time.sleep(chance.uniform(0, 4))
+            for process in start.started:  # type: ignore[attr-defined]
+                process.kill()
+            start(waits_for="")
+        receiver.mood = "ok"
+        receiver.wait(lambda: set(receiver.ids("ok")) == told)
+        assert start.started[-1].stop() == 0  # type: ignore[attr-defined]
+    assert set(receiver.ids()) == told
+    for name in "abcd":
+        numbers = [int(each[-1]) for each in receiver.ids() if each.startswith(name)]
+        assert numbers == sorted(numbers)
 
 
 def test_a_stop_repeats_nothing_and_misses_nothing(
