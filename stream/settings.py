@@ -166,6 +166,10 @@ class Settings(BaseSettings):
         " same file for every worker. None: the built-in prior.",
     )
 
+    notify: Path | None = Field(
+        None, description="File (TOML) that says whom `reviewpulse notify` tells of what, and where."
+    )
+
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="`auto`: human on a terminal, JSON elsewhere."
     )

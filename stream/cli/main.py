@@ -26,6 +26,7 @@ from stream.cli.doctor import doctor
 from stream.cli.dump import dump
 from stream.cli.ingest import ingest
 from stream.cli.local import local
+from stream.cli.notify import notify
 from stream.cli.priors import priors
 from stream.cli.rebuild import rebuild
 from stream.cli.replay import replay
@@ -108,6 +109,7 @@ def command_line() -> typer.Typer:
     app.command("silences")(silences)
     app.command("unsilence")(unsilence)
     app.command("ack")(ack)
+    app.add_typer(notify, name="notify")
     app.add_typer(priors, name="priors")
     app.add_typer(dlq, name="dlq")
     app.add_typer(dump, name="dump")

@@ -105,6 +105,7 @@ class AlertSubscriber(Block):
         try:
             self._partitions = partitions_of(self._consumer, self._settings.topic_alerts)
             self._seek(from_beginning=from_beginning)
+            self._commit()
         except BaseException as error:
             self._consumer.close(autocommit=False)
             if isinstance(error, KafkaError):

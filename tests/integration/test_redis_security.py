@@ -19,7 +19,12 @@ import trustme
 from builders import alert, event
 
 from stream.client import EventProducer, LiveCounters, Notifications
+from stream.core.delivery import GivenUp
+from stream.core.messages import of_alert
+from stream.core.routing import Ear, Routing
 from stream.core.silence import Acknowledgement, Silence
+from stream.deliver.intake import Sorter
+from stream.deliver.queue import Failure, Keys, Queue, Queues
 from stream.errors import DependencyError, UsageError
 from stream.local import HOST, LocalServers
 from stream.pipeline import Progress
@@ -193,6 +198,34 @@ def test_silencing_and_notifying_need_no_more_than_the_documents_give(valkey: Lo
             assert [each.id for each in told.available()] == expected
     with connect(notifier) as client, pytest.raises(DependencyError, match="refuses this user"):
         Silences(notifier, client).add(Silence(id="t", start_ms=0, end_ms=1, reason="r"), 0)
+
+
+async def test_delivering_needs_no_more_than_the_documents_give(valkey: LocalServers) -> None:
+    deliverer = as_user("deliverer", port_of(valkey), "redis", kafka=valkey.kafka)
+    ensure(deliverer)
+    keys = Keys(deliverer.namespace, "g")
+    with connect(deliverer) as client:
+        queues = Queues(client, keys, deliverer.redis, "me")
+        assert queues.take() is None
+        routing = Routing((), ("a",), {"a": Ear("transitions")})
+        for number in (1, 2, 3):
+            message = of_alert(alert(sequence=number))
+            assert Sorter(routing, queues, lambda _: None).put(message, number) == ["a"]
+        async_client = connect_async(deliverer)
+        queue = Queue(async_client, keys, "a", deliverer.redis, "me")
+        first, second, third = await queue.read(None)
+        await queue.failed(first.entry.id, Failure(1, "r", 0))
+        await queue.done(first.entry.id, {"x": b"held"})
+        await queue.bury([(GivenUp(each.entry, "r"), "x") for each in (second, third)], 0)
+        assert await queue.on() == {}
+        await async_client.aclose()
+        assert queues.waiting("a")[0] == 0
+        one, two = queues.dead("a")
+        assert queues.redrive(one, 0)
+        assert queues.drop(two)
+        queues.leave()
+    with Notifications(deliverer, group="notify.g", from_beginning=True) as told:
+        assert list(told.available()) == []
 
 
 @pytest.mark.parametrize(
