@@ -166,6 +166,20 @@ class Settings(BaseSettings):
         " same file for every worker. None: the built-in prior.",
     )
 
+    web_host: str = Field(
+        "127.0.0.1",
+        description="Address that `reviewpulse web` listens on; beyond loopback only with tokens.",
+    )
+    web_port: int = Field(8000, ge=0, le=65_535, description="Its port; 0 picks a free one.")
+    web_tokens: SecretStr | None = Field(
+        None,
+        description="Who may use it: `name:scope+scope:token`, by commas or lines; scopes `read`, `ingest`,"
+        " `operate`; a token has 16 characters at least. None: everybody on this machine.",
+    )
+    web_names: str = Field(
+        "", description="Host names it answers to beside its address and `localhost`, by commas."
+    )
+
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="`auto`: human on a terminal, JSON elsewhere."
     )

@@ -1,0 +1,69 @@
+"""The application: parts put together, one gate before them, one shape of errors."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from litestar import Litestar
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+from stream import __version__
+from stream.web import api, errors
+from stream.web.gate import Gate, add_headers
+from stream.web.shared import Shared
+from stream.web.tokens import Tokens
+
+if TYPE_CHECKING:
+    from stream.settings import Settings
+    from stream.web.shared import Part
+
+LARGEST_BODY_BYTES = 65_536
+"""Of everything but events, which have limits of their own."""
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The application, which connects to nothing before it is started.
+
+    Args:
+        settings: of the server; where Kafka and Redis are, who may use it.
+
+    Raises:
+        UsageError: the settings are wrong.
+    """
+    written = settings.web_tokens
+    tokens = Tokens.of(None if written is None else written.get_secret_value())
+    shared = Shared(settings, tokens)
+    parts = _parts(shared)
+    return Litestar(
+        [handler for part in parts for handler in part.handlers],
+        dependencies={"shared": Provide(lambda: shared, use_cache=True, sync_to_thread=False)},
+        middleware=[Gate(settings, tokens)],
+        before_send=[add_headers],
+        exception_handlers=errors.HANDLERS,
+        lifespan=[shared.running, *(context for part in parts for context in part.lifespan)],
+        openapi_config=OpenAPIConfig(
+            title="Reviewpulse",
+            version=__version__,
+            path="/api/v1",
+            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
+            use_handler_docstrings=True,
+        ),
+        request_max_body_size=LARGEST_BODY_BYTES,
+        state=State({"shared": shared}),
+        logging_config=None,
+        debug=False,
+        pdb_on_exception=False,
+    )
+
+
+def _parts(shared: Shared) -> list[Part]:
+    parts = [api.part(shared)]
+    for name in ("live", "pages"):  # until they are there
+        if find_spec(f"stream.web.{name}") is not None:
+            parts.append(importlib.import_module(f"stream.web.{name}").part(shared))
+    return parts

@@ -1,0 +1,68 @@
+"""What the parts of the web server share, and what a part is.
+
+Rules:
+- Made once by ``create_app``; entered and left by the application's lifespan.
+- A handler gets it by a parameter ``shared: Shared``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from stream.client import AsyncLiveCounters
+from stream.redis_config import connect_async
+from stream.web.alerts import AlertBook
+from stream.web.people import People
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from contextlib import AbstractAsyncContextManager
+
+    from litestar import Litestar
+
+    from stream.settings import Settings
+    from stream.web.tokens import Tokens
+
+
+class Part(NamedTuple):
+    """A piece of the application."""
+
+    handlers: Sequence[Any]
+    """Litestar's route handlers, controllers or routers, with their whole paths (``/api/v1/overview``)."""
+    lifespan: Sequence[Callable[[Litestar], AbstractAsyncContextManager[None]]] = ()
+    """What runs while the server does; entered after what is shared, left before it."""
+
+
+class Shared:
+    """What every part may use.
+
+    Attributes:
+        settings: of the server.
+        tokens: who may do what.
+        counters: the live counters; one client for all.
+        alerts: the alerts there are, followed from Kafka.
+        people: silences and acknowledgements.
+        stopping: set when the server begins to end; streams must end then.
+    """
+
+    def __init__(self, settings: Settings, tokens: Tokens) -> None:
+        self.settings = settings
+        self.tokens = tokens
+        self.redis = connect_async(settings)
+        self.counters = AsyncLiveCounters(settings, client=self.redis)
+        self.alerts = AlertBook(settings)
+        self.people = People(settings)
+        self.stopping = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self, _: Litestar) -> AsyncIterator[None]:
+        """Follows the alerts meanwhile, and closes the clients at the end."""
+        try:
+            async with self.alerts.following():
+                yield
+        finally:
+            self.stopping.set()
+            await self.redis.aclose()
+            await self.people.close()
