@@ -179,6 +179,14 @@ class Settings(BaseSettings):
     web_names: str = Field(
         "", description="Host names it answers to beside its address and `localhost`, by commas."
     )
+    web_batch_bytes: int = Field(
+        8 << 20, ge=1024, le=1 << 30, description="Largest batch of events that it takes in one request."
+    )
+    web_inflight_bytes: int = Field(
+        64 << 20,
+        ge=2048,
+        description="What may wait there for Kafka's acknowledgement; beyond it senders are told to wait.",
+    )
 
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="`auto`: human on a terminal, JSON elsewhere."

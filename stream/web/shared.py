@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from stream.client import AsyncLiveCounters
 from stream.redis_config import connect_async
 from stream.web.alerts import AlertBook
+from stream.web.ingest import Ingest
 from stream.web.people import People
+from stream.web.scoring import Scoring
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
@@ -44,6 +46,8 @@ class Shared:
         counters: the live counters; one client for all.
         alerts: the alerts there are, followed from Kafka.
         people: silences and acknowledgements.
+        ingest: the way in for events.
+        scoring: a model, loaded when it is first asked for.
         stopping: set when the server begins to end; streams must end then.
     """
 
@@ -54,13 +58,15 @@ class Shared:
         self.counters = AsyncLiveCounters(settings, client=self.redis)
         self.alerts = AlertBook(settings)
         self.people = People(settings)
+        self.ingest = Ingest(settings)
+        self.scoring = Scoring(settings)
         self.stopping = asyncio.Event()
 
     @asynccontextmanager
     async def running(self, _: Litestar) -> AsyncIterator[None]:
         """Follows the alerts meanwhile, and closes the clients at the end."""
         try:
-            async with self.alerts.following():
+            async with self.alerts.following(), self.ingest.running():
                 yield
         finally:
             self.stopping.set()

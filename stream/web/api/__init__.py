@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stream.web.api import alerts, counters, health, people, session
+from stream.web.api import alerts, counters, events, health, people, score, session
 from stream.web.shared import Part
 
 if TYPE_CHECKING:
@@ -13,5 +13,5 @@ if TYPE_CHECKING:
 
 def part(shared: Shared) -> Part:
     """All of the API that is not the live page's."""
-    del shared
-    return Part([*counters.HANDLERS, *alerts.HANDLERS, *people.HANDLERS, *session.HANDLERS, *health.HANDLERS])
+    handlers = (counters, alerts, people, score, session, health)
+    return Part([events.router(shared), *(each for module in handlers for each in module.HANDLERS)])
