@@ -18,16 +18,20 @@ away is a ``stream.errors.DependencyError``, an event that would be refused an `
 
 from stream.client.alerts import AlertSubscriber
 from stream.client.counters import AsyncLiveCounters, LiveCounters
-from stream.client.counts import ChannelTotals, ProductCounts
+from stream.client.counts import Baseline, ChannelTotals, Fleet, ProductCounts, Series, SeriesPoint
 from stream.client.notifications import Notifications
 from stream.client.producer import EventProducer
 
 __all__ = [
     "AlertSubscriber",
     "AsyncLiveCounters",
+    "Baseline",
     "ChannelTotals",
     "EventProducer",
+    "Fleet",
     "LiveCounters",
     "Notifications",
     "ProductCounts",
+    "Series",
+    "SeriesPoint",
 ]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from stream import settings as configuration
 from stream.client import counts
-from stream.client.counts import LiveLayout
+from stream.client.counts import LiveLayout, best_matches
 from stream.core.buckets import WINDOWS
 from stream.errors import DependencyError
 from stream.redis_config import connect, connect_async
@@ -25,9 +25,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from stream.client.counts import ChannelTotals, LeaderBy, ProductCounts, Question
+    from stream.client.counts import (
+        Baseline,
+        ChannelTotals,
+        Fleet,
+        LeaderBy,
+        ProductCounts,
+        Question,
+        Series,
+    )
     from stream.redis_config import AsyncClient, Client
     from stream.settings import Settings
+    from stream.store.layout import Layout
 
 A = TypeVar("A")
 ALL_WINDOWS = tuple(WINDOWS)
@@ -66,6 +75,19 @@ class _Reader:
 
     def _totals(self) -> Question[dict[str, ChannelTotals]]:
         return self._live.asked(lambda layout: counts.ask_totals(layout, self._settings.topics))
+
+    def _fleet(self, windows: Sequence[str]) -> Question[Fleet]:
+        topics = self._settings.topics
+        return self._live.asked(lambda layout: counts.ask_fleet(layout, windows, topics, self._now_ms()))
+
+    def _series(self, product_id: str | None, windows: Sequence[str]) -> Question[list[Series]]:
+        return self._live.asked(lambda layout: counts.ask_series(layout, product_id, windows, self._now_ms()))
+
+    def _baselines(self, product_id: str) -> Question[list[Baseline]]:
+        return self._live.asked(lambda layout: counts.ask_baselines(layout, product_id))
+
+    def _active(self, since_ms: int | None) -> Question[tuple[Layout, list[str]]]:
+        return self._live.asked(lambda layout: counts.ask_active(layout, since_ms))
 
     def _failed(self, error: Exception) -> DependencyError:
         return DependencyError(f"Cannot read counters. {told(error, self._settings.redis)}")
@@ -152,6 +174,38 @@ class LiveCounters(_Reader):
         """What became of every event so far, by channel (``reviews``, ``chats``)."""
         return self._ask(self._totals())
 
+    def fleet(self, windows: Sequence[str] = ALL_WINDOWS) -> Fleet:
+        """All products together: counts by window, how many products, what became of every event.
+
+        One round trip, whatever the number of products. Counts begin with the first worker of a version that
+        keeps them, the totals with the first worker.
+        """
+        return self._ask(self._fleet(windows))
+
+    def series(self, product_id: str | None, window: str = "1h") -> Series:
+        """Counts over time, oldest first, with the empty buckets.
+
+        Args:
+            product_id: the product; None for the whole fleet.
+            window: ``1h`` in minutes, ``24h`` in hours, ``7d`` in quarter-days.
+        """
+        return self._ask(self._series(product_id, [window]))[0]
+
+    def baselines(self, product_id: str) -> list[Baseline]:
+        """What share of negatives is usual for a product, by channel, as its detectors learned it.
+
+        Nothing for a channel that was never seen, or whose state another version of a worker wrote.
+        """
+        return self._ask(self._baselines(product_id))
+
+    def products(self, search: str = "", *, limit: int = 20) -> list[str]:
+        """Known products whose ids contain a text, whatever the case, the best first.
+
+        Reads the id of every product; a server that is asked often remembers them (``stream.web.live`` does).
+        """
+        _, known = self._ask(self._active(None))
+        return best_matches(known, search, limit)
+
     def _ask(self, question: Question[A]) -> A:
         try:
             commands = next(question)
@@ -224,6 +278,27 @@ class AsyncLiveCounters(_Reader):
     async def totals(self) -> dict[str, ChannelTotals]:
         """See ``LiveCounters.totals``."""
         return await self._ask(self._totals())
+
+    async def fleet(self, windows: Sequence[str] = ALL_WINDOWS) -> Fleet:
+        """See ``LiveCounters.fleet``."""
+        return await self._ask(self._fleet(windows))
+
+    async def series(self, product_id: str | None, window: str = "1h") -> Series:
+        """See ``LiveCounters.series``."""
+        return (await self._ask(self._series(product_id, [window])))[0]
+
+    async def baselines(self, product_id: str) -> list[Baseline]:
+        """See ``LiveCounters.baselines``."""
+        return await self._ask(self._baselines(product_id))
+
+    async def products(self, search: str = "", *, limit: int = 20) -> list[str]:
+        """See ``LiveCounters.products``."""
+        _, known = await self.active(None)
+        return best_matches(known, search, limit)
+
+    async def active(self, since_ms: int | None) -> tuple[Layout, list[str]]:
+        """Products that had an event since a time, and where the counters are that say so; see ``counts``."""
+        return await self._ask(self._active(since_ms))
 
     async def _ask(self, question: Question[A]) -> A:
         try:

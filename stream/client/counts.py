@@ -8,6 +8,10 @@ Rules:
   at no extra round trip. The layout comes last, for a generation is removed only after it was switched from.
 - Counts of a window are sums of whole buckets (see ``stream.core.buckets``): at least the window, at most
   one bucket more. ``late`` and the first and last event times are all-time, whatever the window.
+- A series is the buckets of a window, up to the one that is now: what producers' clocks put ahead of it shows
+  when its time has come. An empty bucket is zeros.
+- The fleet's counters are those of all products together, kept by the steps themselves and read as a
+  product's are. They begin with the first worker that kept them.
 - Leaders by negative share are ordered by the lower end of the share's interval, so that one complaint out
   of one review does not lead over 900 out of 1,000.
 """
@@ -21,8 +25,9 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar, 
 
 import msgspec
 
-from stream.core.buckets import MINUTE_MS, WINDOWS, window_fields
-from stream.core.events import CHANNELS
+from stream.core.baseline import shares_of
+from stream.core.buckets import CODES, MINUTE_MS, WINDOWS, window_fields
+from stream.core.events import CHANNELS, Channel
 from stream.errors import DependencyError, UsageError
 from stream.store.layout import Layout, UnknownLayout, read_written
 from stream.store.missing import Missing, union
@@ -39,6 +44,9 @@ Question: TypeAlias = "Generator[Commands, Replies, A]"
 
 LeaderBy = Literal["negative_share", "negative", "events"]
 LEADER_ORDERS: tuple[LeaderBy, ...] = get_args(LeaderBy)
+
+SERIES_WINDOWS = ("1h", "24h", "7d")
+"""In minutes, hours and quarter-days. What has no resolution of its own has no series."""
 
 PRODUCTS_A_TRIP = 512
 """Products asked for in one pipeline: large enough to hide the round trip, small enough that Redis serves
@@ -113,6 +121,40 @@ class ProductCounts(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class SeriesPoint(msgspec.Struct, frozen=True):
+    """One bucket of a series."""
+
+    at: datetime
+    """Its begin, in UTC."""
+    negative: int
+    neutral: int
+    positive: int
+    mean_sentiment: float | None
+    """None when it holds no event."""
+
+
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts over time, oldest first."""
+
+    product_id: str | None
+    """None: of the whole fleet."""
+    window: str
+    width_s: int
+    """Of a bucket."""
+    points: list[SeriesPoint]
+
+
+class Baseline(msgspec.Struct, frozen=True):
+    """The share of negatives that is usual for a product on a channel."""
+
+    channel: Channel
+    share: float
+    interval: tuple[float, float]
+    """95%."""
+    events: float
+    """Weight of the evidence behind it, prior included."""
+
+
 class ChannelTotals(msgspec.Struct, frozen=True, kw_only=True):
     """What became of every event of a channel."""
 
@@ -133,6 +175,16 @@ class ChannelTotals(msgspec.Struct, frozen=True, kw_only=True):
     def ended(self) -> int:
         """All that were applied: each is counted, dead, skipped or duplicate."""
         return self.counted + self.dead + self.skipped + self.duplicate
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """All products together."""
+
+    windows: list[ProductCounts]
+    """Their ``product_id`` is empty."""
+    products: int
+    """Known so far."""
+    totals: dict[str, ChannelTotals]
 
 
 class _Wanted(NamedTuple):
@@ -276,6 +328,158 @@ def ask_totals(layout: Layout, topics: Mapping[str, str]) -> Question[dict[str, 
     return {channel: msgspec.convert(outcomes, ChannelTotals) for channel, outcomes in sums.items()}
 
 
+def ask_series(
+    layout: Layout, product_id: str | None, windows: Sequence[str], now_ms: int
+) -> Question[list[Series]]:
+    """Counts over time in some windows, of a product or of the fleet: one round trip.
+
+    Raises:
+        UsageError: a window has no series.
+    """
+    for window in windows:
+        if window not in SERIES_WINDOWS:
+            raise UsageError(f"There is no series of {window!r}: take one of {', '.join(SERIES_WINDOWS)}.")
+    keys = _fleet_keys(layout) if product_id is None else [layout.product(product_id)]
+    replies = yield [("HGETALL", key) for key in keys]
+    return _series(product_id, [dict(_pairs(reply)) for reply in replies], windows, now_ms)
+
+
+def ask_fleet(
+    layout: Layout, windows: Sequence[str], topics: Mapping[str, str], now_ms: int
+) -> Question[Fleet]:
+    """Counts of all products together, how many there are, and what became of all events: one round trip.
+
+    Raises:
+        UsageError: no such window.
+    """
+    wanted = {window: _wanted(window, now_ms) for window in windows}
+    shards = range(layout.shards)
+    keys = _fleet_keys(layout)
+    totals = ask_totals(layout, topics)
+    asked = next(totals)
+    replies = yield [
+        *(("HGETALL", key) for key in keys),
+        *(("ZCARD", layout.active(shard)) for shard in shards),
+        *asked,
+    ]
+    held = [dict(_pairs(reply)) for reply in replies[: len(keys)]]
+    products = sum(replies[len(keys) : 2 * len(keys)])
+    counts = []
+    for window in windows:
+        fields = (TOTAL, CURRENT, *wanted[window].slots) if wanted[window].buckets else (TOTAL,)
+        of_shards = [
+            _counts("", window, wanted[window], [each.get(name) for name in fields]) for each in held
+        ]
+        counts.append(_together(window, of_shards))
+    try:
+        totals.send(replies[2 * len(keys) :])
+    except StopIteration as answered:
+        return Fleet(counts, products, answered.value)
+    raise AssertionError("totals are one round trip")
+
+
+def ask_baselines(layout: Layout, product_id: str) -> Question[list[Baseline]]:
+    """What is usual for a product, by channel.
+
+    Nothing of a channel that was never seen, or whose state another version wrote.
+    """
+    states = yield [("GET", layout.spike(channel, product_id)) for channel in CHANNELS]
+    found = [(channel, shares_of(state)) for channel, state in zip(CHANNELS, states, strict=True)]
+    return [Baseline(channel, *shares) for channel, shares in found if shares is not None]
+
+
+def ask_active(layout: Layout, since_ms: int | None) -> Question[tuple[Layout, list[str]]]:
+    """Products that had an event lately, and where that was read.
+
+    Args:
+        layout: where the counters are.
+        since_ms: events before the minute that this lies in do not count; None asks for every product.
+    """
+    since = "-inf" if since_ms is None else since_ms - since_ms % MINUTE_MS
+    active = yield [
+        ("ZRANGE", layout.active(shard), since, "+inf", "BYSCORE") for shard in range(layout.shards)
+    ]
+    return layout, [product.decode() for of_shard in active for product in of_shard]
+
+
+def best_matches(product_ids: Iterable[str], search: str, limit: int) -> list[str]:
+    """Products whose ids contain a text, whatever the case.
+
+    First those that begin with it, and of these the shorter ones.
+
+    >>> best_matches(["a-lamp", "Lamp", "lamp-2", "kettle"], "lamp", 3)
+    ['Lamp', 'lamp-2', 'a-lamp']
+    """
+    wanted = search.casefold()
+
+    def rank(product_id: str) -> tuple[bool, int, str]:
+        return not product_id.casefold().startswith(wanted), len(product_id), product_id
+
+    return heapq.nsmallest(limit, (each for each in product_ids if wanted in each.casefold()), key=rank)
+
+
+def _fleet_keys(layout: Layout) -> list[str]:
+    return [layout.fleet(shard) for shard in range(layout.shards)]
+
+
+def _together(window: str, of_shards: Sequence[ProductCounts]) -> ProductCounts:
+    """Counts of all shards together."""
+    sentiment = sum(round((each.mean_sentiment or 0.0) * each.events * 1000) for each in of_shards)
+    first = min((each.first_event_time for each in of_shards if each.first_event_time), default=None)
+    last = max((each.last_event_time for each in of_shards if each.last_event_time), default=None)
+    return msgspec.structs.replace(
+        ProductCounts.of(
+            "",
+            window,
+            (
+                sum(each.negative for each in of_shards),
+                sum(each.neutral for each in of_shards),
+                sum(each.positive for each in of_shards),
+                sentiment,
+            ),
+            late=sum(each.late for each in of_shards),
+        ),
+        first_event_time=first,
+        last_event_time=last,
+    )
+
+
+def _series(
+    product_id: str | None,
+    hashes: Sequence[Mapping[bytes, bytes]],
+    windows: Sequence[str],
+    now_ms: int,
+) -> list[Series]:
+    held = [(hash_, unpack_total(hash_[TOTAL])) for hash_ in hashes if TOTAL in hash_]
+    currents = [unpack_current(hash_[CURRENT], total.last_event_ms) for hash_, total in held]
+    made = []
+    for window in windows:
+        spec, buckets = WINDOWS[window], window_fields(window, now_ms)
+        assert spec is not None
+        assert buckets is not None
+        resolution, _ = spec
+        points = []
+        for bucket in buckets:
+            at_ms = bucket // CODES * resolution.width_ms
+            if at_ms > now_ms:
+                break
+            slot = slot_of(bucket)
+            name = b"%d" % slot.name
+            found = [
+                current[bucket] if bucket in current else unpack_slot(hash_.get(name), slot.lap)
+                for (hash_, _), current in zip(held, currents, strict=True)
+            ]
+            sums = [sum(column) for column in zip(*filter(None, found), strict=True)] or [0, 0, 0, 0]
+            negative, neutral, positive, sentiment_milli = sums
+            events = negative + neutral + positive
+            mean = sentiment_milli / 1000 / events if events else None
+            points.append(SeriesPoint(_at(at_ms), negative, neutral, positive, mean))
+        made.append(
+            Series(product_id=product_id, window=window, width_s=resolution.width_ms // 1000, points=points)
+        )
+    return made
+
+
 def missing_in(replies: Iterable[Any]) -> list[Missing]:
     """What is missing by all shards' lists, as HGETALL answers with them."""
     return union((name.decode(), ranges.decode()) for reply in replies for name, ranges in _pairs(reply))
@@ -378,4 +582,8 @@ def _chunks(items: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _utc(ms: int | None) -> datetime | None:
-    return None if ms is None else datetime.fromtimestamp(ms / 1000, UTC)
+    return None if ms is None else _at(ms)
+
+
+def _at(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)
