@@ -9,11 +9,8 @@ from typing import TYPE_CHECKING
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 
-from stream import __version__
-from stream.web import api, errors
+from stream.web import api, document, errors
 from stream.web.gate import Gate, add_headers
 from stream.web.shared import Shared
 from stream.web.tokens import Tokens
@@ -46,13 +43,7 @@ def create_app(settings: Settings) -> Litestar:
         before_send=[add_headers],
         exception_handlers=errors.HANDLERS,
         lifespan=[shared.running, *(context for part in parts for context in part.lifespan)],
-        openapi_config=OpenAPIConfig(
-            title="Reviewpulse",
-            version=__version__,
-            path="/api/v1",
-            render_plugins=[JsonRenderPlugin(path="/openapi.json")],
-            use_handler_docstrings=True,
-        ),
+        openapi_config=document.config(),
         request_max_body_size=LARGEST_BODY_BYTES,
         state=State({"shared": shared}),
         logging_config=None,

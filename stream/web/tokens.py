@@ -172,6 +172,16 @@ def needs(scope: Scope) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRou
     return guard
 
 
+def scope_of(guard: Any) -> Scope | None:
+    """The scope that a guard of ``needs`` asks for; None for another guard.
+
+    >>> scope_of(needs("operate")), scope_of(print)
+    ('operate', None)
+    """
+    scope: Scope | None = getattr(getattr(guard, "func", guard), "scope", None)  # Litestar may wrap it
+    return scope
+
+
 def _digest(secret: bytes) -> bytes:
     return hashlib.sha256(secret).digest()  # of one length, so that comparing tells no length either
 

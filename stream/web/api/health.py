@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 from litestar import Response, get
+from litestar.openapi import ResponseSpec
 
 from stream.errors import DependencyError
 from stream.web.shared import Shared  # noqa: TC001  # Litestar reads the annotations
@@ -23,7 +24,12 @@ async def livez() -> Health:
     return Health(ok=True)
 
 
-@get("/readyz", tags=["health"], summary="Whether Redis and Kafka answer")
+@get(
+    "/readyz",
+    tags=["health"],
+    summary="Whether Redis and Kafka answer",
+    responses={503: ResponseSpec(Health, generate_examples=False, description="Something does not answer.")},
+)
 async def readyz(shared: Shared) -> Response[Health]:
     """503 with what is wrong; needs no token."""
     troubles = []
@@ -31,8 +37,7 @@ async def readyz(shared: Shared) -> Response[Health]:
         await shared.counters.get("readyz", "all")
     except DependencyError as error:
         troubles.append(str(error))
-    if shared.alerts.trouble is not None:
-        troubles.append(shared.alerts.trouble)
+    troubles += [each for each in (shared.alerts.trouble, shared.ingest.trouble) if each is not None]
     return Response(Health(not troubles, troubles), status_code=503 if troubles else 200)
 
 
