@@ -1,15 +1,15 @@
 """The pages for people: shells, scripts and styles, as they ship in the package.
 
 Rules:
-- Nothing here knows an event, an alert or a person: all data comes through the API, with its tokens. So the pages
-  themselves need none.
+- Nothing here knows an event, an alert or a person: all data comes through the API, with its tokens. So the
+  pages themselves need none.
 - All of it is read once, at the start; a request looks a name up among those, so no path leads elsewhere.
-- Scripts and styles lie under a version, the hash of them all, and may be kept for a year; a shell names the version and is
-  asked for again each time, which costs a 304.
-- The content security policy allows our own files alone: no inline script or style, no other host, and no text becomes
-  markup (Trusted Types, where the browser has them).
-- A shell is in the reader's language and theme before any script runs: by the cookies that the switches set, else by
-  ``Accept-Language`` and the system's theme.
+- Scripts and styles lie under a version, the hash of them all, and may be kept for a year; a shell names the
+  version and is asked for again each time, which costs a 304.
+- The content security policy allows our own files alone: no inline script or style, no other host, no text that
+  becomes markup (Trusted Types, where the browser has them).
+- A shell is in the reader's language and theme before any script runs: by the cookies that the switches set,
+  else by ``Accept-Language`` and the system's theme.
 """
 
 from __future__ import annotations
@@ -51,19 +51,10 @@ MEDIA_TYPES = {
 }
 PUBLISHED = frozenset({".css", ".js", ".svg", ""})
 
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",
-        "trusted-types 'none'",
-    )
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+    " require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -153,8 +144,8 @@ def _shell(page: Page, language: str, theme: str, version: str, files: Mapping[s
 def chosen_language(accept_language: str, cookie: str | None) -> str:
     """The interface's language: what the reader chose, else the best that the browser asks for.
 
-    >>> chosen_language("de, zh-CN;q=0.8, en;q=0.5", None), chosen_language("zh", "en"), chosen_language("fr", None)
-    ('zh', 'en', 'en')
+    >>> chosen_language("de, zh-CN;q=0.8, en;q=0.5", None), chosen_language("zh", "en")
+    ('zh', 'en')
     """
     if cookie in LANGUAGES:
         return cookie

@@ -27,7 +27,7 @@ from stream.demo.view import (
     render_report,
     svg,
 )
-from stream.demo.worker_process import environment_of
+from stream.demo.processes import environment_of
 from stream.settings import Settings
 from stream.status import WorkerStatus
 

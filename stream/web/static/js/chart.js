@@ -164,6 +164,7 @@ export class ShareChart {
   #describe() {
     this.#key();
     const shares = this.columns[2].flatMap((share, place) => (share === null ? [] : [{ share, at: Date.parse(this.data.points[place].at) }]));
+    this.node.toggleAttribute("data-empty", !shares.length);
     if (!shares.length) {
       say(this.note, t("chart.empty"));
       this.canvas.setAttribute("aria-label", t("chart.empty"));

@@ -82,7 +82,7 @@ function phrases(alert) {
       el("caption", { class: "unseen" }, t("evidence.phrases")),
       el("thead", {}, el("tr", {}, el("th", { scope: "col" }, t("evidence.phrase")), el("th", { scope: "col", class: "number" }, t("evidence.complaints")), el("th", { scope: "col", class: "number" }, t("evidence.share_of")))),
       el("tbody", {}, alert.phrases.map((each) =>
-        el("tr", {}, el("th", { scope: "row", dir: "auto" }, visible(each.text)), el("td", { class: "number" }, exact(each.complaints)),
+        el("tr", {}, el("th", { scope: "row", class: "name", dir: "auto" }, visible(each.text)), el("td", { class: "number" }, exact(each.complaints)),
           el("td", { class: "number bar-cell", style: { "--share": each.share } }, roundPercent(each.share)))))));
 }
 

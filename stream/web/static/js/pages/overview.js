@@ -29,7 +29,7 @@ let leadersBy = "negative_share";
 
 function figures(overview) {
   figure("events_per_s", rate(overview.events_per_s), counted("figure.in_24h", overview.events["24h"] ?? 0, { n: count(overview.events["24h"]) }));
-  figure("lag", count(overview.lag), overview.lag ? t("figure.events_wait") : t("figure.up_to_date"));
+  figure("lag", count(overview.lag), overview.lag === null ? "" : overview.lag ? t("figure.events_wait") : t("figure.up_to_date"));
   figure("latency", duration(overview.latency_p50_ms), t("figure.p99", { value: duration(overview.latency_p99_ms) }));
   for (const window of ["5m", "1h", "24h"]) {
     figure(`share_${window}`, percent(overview.negative_share[window]), counted("figure.of_events", overview.events[window] ?? 0, { n: count(overview.events[window]) }));
@@ -48,6 +48,8 @@ function figure(name, value, note, kind = "") {
 // The pipeline.
 
 function pipeline(overview) {
+  show(byId("first-steps"), overview.redis_ok && !overview.products);
+  show(byId("no-workers"), !overview.workers.length);
   const states = [["redis", overview.redis_ok], ["kafka", overview.kafka_ok], ["workers", overview.workers.length > 0]];
   keyed(byId("health"), states, ([name]) => name, ([name]) => el("li", {}, el("i", { "aria-hidden": "true" }), el("span", {}, t(`health.${name}`)), " ", el("strong")), (node, [, isWell]) => {
     node.dataset.ok = String(isWell);

@@ -11,7 +11,7 @@ import { askAcknowledge, askSilence, isOn, mayOperate, silenceLine } from "../pe
 import { counted, named, t, visible } from "../texts.js";
 import { span, time } from "../times.js";
 
-const SERIES_MS = 15_000;
+const SERIES_MS = 30_000;
 const HISTORY = 50;
 
 const product = new URLSearchParams(location.search).get("id") ?? "";
@@ -175,7 +175,8 @@ switched(byId("timeline-window"), (value) => {
   readSeries().catch(failed);
 });
 setInterval(() => {
-  if (!document.hidden && document.body.dataset.link === "live") readSeries().catch(failed);
+  // The stream carries the last hour's newest minutes.
+  if (seriesWindow !== "1h" && !document.hidden && document.body.dataset.link === "live") readSeries().catch(failed);
 }, SERIES_MS);
 
 if (product) {
