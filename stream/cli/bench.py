@@ -338,6 +338,43 @@ def detector(
         show(report)
 
 
+@bench.command("ingest-http")
+def ingest_http(
+    events: int = typer.Option(100_000, min=2_000, help="Events each contestant sends in a round."),
+    batch: int = typer.Option(500, min=1, max=10_000, help="Events of one request."),
+    connections: int = typer.Option(4, min=1, max=64, help="Senders at the same time."),
+    rounds: int = typer.Option(3, min=1, help="Turns each contestant gets."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Events over HTTP, each batch acknowledged by the broker, beside EventProducer and a bare producer.
+
+    At the end the log must hold what was acknowledged.
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from stream.bench.ingest_http import run
+
+    report = run(events=events, batch=batch, connections=connections, rounds=rounds)
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    table = Table(title=f"{events:,} reviews, {batch:,} a batch, median of {rounds} rounds")
+    for heading in ("", "events/s", "µs CPU an event"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, rate in report.rates.items():
+        table.add_row(name, f"{rate.events_per_s:,.0f}", f"{rate.cpu_us_per_event:.1f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{report.times_client:.2f} times EventProducer, {report.times_raw:.2f} times a bare aiokafka producer"
+        f" (medians of the rounds' ratios); a batch took p50 {report.batch_p50_ms:.0f} ms,"
+        f" p99 {report.batch_p99_ms:.0f} ms over {connections} connections"
+    )
+    console.print(f"The log holds all {report.in_log:,} events that were acknowledged")
+
+
 @bench.command("incidents")
 def incidents(
     data: Path = typer.Option(
