@@ -89,6 +89,9 @@ class _Reader:
     def _active(self, since_ms: int | None) -> Question[tuple[Layout, list[str]]]:
         return self._live.asked(lambda layout: counts.ask_active(layout, since_ms))
 
+    def _applied(self) -> Question[dict[str, int]]:
+        return self._live.asked(counts.ask_applied)
+
     def _failed(self, error: Exception) -> DependencyError:
         return DependencyError(f"Cannot read counters. {told(error, self._settings.redis)}")
 
@@ -198,6 +201,10 @@ class LiveCounters(_Reader):
         """
         return self._ask(self._baselines(product_id))
 
+    def applied(self) -> dict[str, int]:
+        """Highest offset that the counters contain, by ``topic:number``: Kafka's end less this is the lag."""
+        return self._ask(self._applied())
+
     def products(self, search: str = "", *, limit: int = 20) -> list[str]:
         """Known products whose ids contain a text, whatever the case, the best first.
 
@@ -290,6 +297,10 @@ class AsyncLiveCounters(_Reader):
     async def baselines(self, product_id: str) -> list[Baseline]:
         """See ``LiveCounters.baselines``."""
         return await self._ask(self._baselines(product_id))
+
+    async def applied(self) -> dict[str, int]:
+        """See ``LiveCounters.applied``."""
+        return await self._ask(self._applied())
 
     async def products(self, search: str = "", *, limit: int = 20) -> list[str]:
         """See ``LiveCounters.products``."""

@@ -29,7 +29,8 @@ from stream.core.baseline import shares_of
 from stream.core.buckets import CODES, MINUTE_MS, WINDOWS, window_fields
 from stream.core.events import CHANNELS, Channel
 from stream.errors import DependencyError, UsageError
-from stream.store.layout import Layout, UnknownLayout, read_written
+from stream.store.contract import log_partition, plain_partition
+from stream.store.layout import MARK_FIELD, Layout, UnknownLayout, read_written
 from stream.store.missing import Missing, union
 from stream.store.values import CURRENT, TOTAL, slot_of, unpack_current, unpack_slot, unpack_total
 
@@ -51,6 +52,9 @@ SERIES_WINDOWS = ("1h", "24h", "7d")
 PRODUCTS_A_TRIP = 512
 """Products asked for in one pipeline: large enough to hide the round trip, small enough that Redis serves
 the workers in between and the replies (about 1 KB a product) stay small."""
+
+IDS_A_TRIP = 10_000
+"""Product ids of a shard read at once: some 2 ms of Redis."""
 
 SLOTS_BY_NAME = 16
 """Most fields that are asked for by name. Redis looks each up from the start of the hash, so beyond that the
@@ -365,11 +369,8 @@ def ask_fleet(
     held = [dict(_pairs(reply)) for reply in replies[: len(keys)]]
     products = sum(replies[len(keys) : 2 * len(keys)])
     counts = []
-    for window in windows:
-        fields = (TOTAL, CURRENT, *wanted[window].slots) if wanted[window].buckets else (TOTAL,)
-        of_shards = [
-            _counts("", window, wanted[window], [each.get(name) for name in fields]) for each in held
-        ]
+    for window, wants in wanted.items():
+        of_shards = [_counts("", window, wants, _as_replied(each, wants)) for each in held]
         counts.append(_together(window, of_shards))
     try:
         totals.send(replies[2 * len(keys) :])
@@ -391,15 +392,45 @@ def ask_baselines(layout: Layout, product_id: str) -> Question[list[Baseline]]:
 def ask_active(layout: Layout, since_ms: int | None) -> Question[tuple[Layout, list[str]]]:
     """Products that had an event lately, and where that was read.
 
+    All products are read in several round trips, so that Redis serves the workers in between. Products that
+    move on meanwhile may be read twice, or not at all: compare with how many there are.
+
     Args:
         layout: where the counters are.
         since_ms: events before the minute that this lies in do not count; None asks for every product.
     """
-    since = "-inf" if since_ms is None else since_ms - since_ms % MINUTE_MS
-    active = yield [
-        ("ZRANGE", layout.active(shard), since, "+inf", "BYSCORE") for shard in range(layout.shards)
+    shards = list(range(layout.shards))
+    if since_ms is not None:
+        since = since_ms - since_ms % MINUTE_MS
+        active = yield [("ZRANGE", layout.active(shard), since, "+inf", "BYSCORE") for shard in shards]
+        return layout, [product.decode() for of_shard in active for product in of_shard]
+    found: list[str] = []
+    first = 0
+    while shards:
+        active = yield [("ZRANGE", layout.active(shard), first, first + IDS_A_TRIP - 1) for shard in shards]
+        found.extend(product.decode() for of_shard in active for product in of_shard)
+        shards = [shard for shard, read in zip(shards, active, strict=True) if len(read) == IDS_A_TRIP]
+        first += IDS_A_TRIP
+    return layout, list(dict.fromkeys(found))
+
+
+def ask_applied(layout: Layout) -> Question[dict[str, int]]:
+    """Highest offset that the counters of every shard contain, by ``topic:number``, of the logs read last."""
+    noted, *by_shard = yield [
+        ("HGETALL", layout.logs),
+        *(("HGETALL", layout.offsets(shard)) for shard in range(layout.shards)),
     ]
-    return layout, [product.decode() for of_shard in active for product in of_shard]
+    logs = {name.decode(): log.decode() for name, log in _pairs(noted)}
+    stored = [
+        {name.decode(): int(at) for name, at in _pairs(each) if name != MARK_FIELD.encode()}
+        for each in by_shard
+    ]
+    names = {name for each in stored for name in each}
+    return {
+        plain: min(each.get(name, -1) for each in stored)
+        for name in names
+        if name == log_partition(plain := plain_partition(name), logs.get(plain, ""))
+    }
 
 
 def best_matches(product_ids: Iterable[str], search: str, limit: int) -> list[str]:
@@ -416,6 +447,14 @@ def best_matches(product_ids: Iterable[str], search: str, limit: int) -> list[st
         return not product_id.casefold().startswith(wanted), len(product_id), product_id
 
     return heapq.nsmallest(limit, (each for each in product_ids if wanted in each.casefold()), key=rank)
+
+
+def _as_replied(held: Mapping[bytes, bytes], wanted: _Wanted) -> Any:
+    """What Redis would answer to ``_read_product`` about a hash that is known whole."""
+    if len(wanted.buckets) > SLOTS_BY_NAME:
+        return held
+    names = (TOTAL, CURRENT, *wanted.slots) if wanted.buckets else (TOTAL,)
+    return [held.get(name) for name in names]
 
 
 def _fleet_keys(layout: Layout) -> list[str]:
