@@ -8,7 +8,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import msgspec
 from litestar import Router
@@ -23,7 +23,7 @@ from stream.core.events import EVENT_TYPES
 from stream.web.tokens import scope_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from litestar import Litestar, Request
 
@@ -77,11 +77,7 @@ which scope it needs (`read`, `ingest`, `operate`).
 
 
 class Document(JsonRenderPlugin):
-    """Serves the document, made once.
-
-    Args:
-        app: filled in when there is one; whose handlers are described.
-    """
+    """Serves the document, made once."""
 
     def __init__(self) -> None:
         super().__init__(path="/openapi.json")
@@ -90,7 +86,8 @@ class Document(JsonRenderPlugin):
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """The document as JSON."""
         if self._encoded is None:
-            self._encoded = msgspec.json.encode(completed(openapi_schema, scopes_of(request.app)))
+            app = request.app
+            self._encoded = msgspec.json.encode(completed(openapi_schema, scopes_of(app), structs_of(app)))
         return self._encoded
 
 
@@ -141,12 +138,41 @@ def scopes_of(app: Litestar) -> dict[tuple[str, str], str | None]:
     }
 
 
-def completed(document: Mapping[str, Any], scopes: Mapping[tuple[str, str], str | None]) -> dict[str, Any]:
+def structs_of(app: Litestar) -> set[type[msgspec.Struct]]:
+    """Every struct that a handler takes or gives.
+
+    Args:
+        app: whose handlers.
+    """
+    found: set[type[msgspec.Struct]] = set()
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler, _ in route.route_handler_map.values():
+                taken = handler.parsed_data_field
+                given = handler.responses or {}
+                found.update(
+                    each
+                    for annotation in (
+                        handler.parsed_fn_signature.return_type.annotation,
+                        None if taken is None else taken.annotation,
+                        *(spec.data_container for spec in given.values()),
+                    )
+                    for each in _structs_in(annotation)
+                )
+    return found
+
+
+def completed(
+    document: Mapping[str, Any],
+    scopes: Mapping[tuple[str, str], str | None],
+    structs: Iterable[type[msgspec.Struct]],
+) -> dict[str, Any]:
     """The document with what Litestar cannot know.
 
     Args:
         document: as Litestar makes it.
         scopes: from ``scopes_of``.
+        structs: from ``structs_of``; msgspec's own schemas of them say all that it checks, Litestar's do not.
     """
     whole: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(document))
     schemas = whole.setdefault("components", {}).setdefault("schemas", {})
@@ -156,7 +182,7 @@ def completed(document: Mapping[str, Any], scopes: Mapping[tuple[str, str], str 
         "properties": {"error": {"type": "string", "description": "One sentence, for people."}},
         "examples": [{"error": "There is no such token."}],
     }
-    schemas.update(_event_schemas())
+    schemas.update(_schemas([*EVENT_TYPES.values(), *structs]))
     whole["components"]["securitySchemes"] = {
         "token": {"type": "http", "scheme": "bearer", "description": "One of REVIEWPULSE_WEB_TOKENS."}
     }
@@ -251,9 +277,13 @@ def _events_body(channel: str) -> dict[str, Any]:
     }
 
 
-def _event_schemas() -> dict[str, Any]:
-    """The topics' own schemas, in the form that OpenAPI asks for."""
-    _, components = msgspec.json.schema_components(
-        EVENT_TYPES.values(), ref_template="#/components/schemas/{name}"
-    )
+def _structs_in(annotation: Any) -> Iterator[type[msgspec.Struct]]:
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        yield annotation
+    for each in get_args(annotation):
+        yield from _structs_in(each)
+
+
+def _schemas(structs: Iterable[type[msgspec.Struct]]) -> dict[str, Any]:
+    _, components = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     return components

@@ -9,6 +9,7 @@ Rules:
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 logger = logging.getLogger(__name__)
+
+SENTENCES = {404: "There is nothing at this path.", 413: "The body is larger than this takes."}
+"""Where Litestar knows no more than the status."""
 
 RETRY_AFTER_S = 2
 """A server that is back is used at once; asking it more often would not help."""
@@ -54,10 +58,14 @@ def refusal(status: int, sentence: str, headers: Mapping[str, str] | None = None
     return Response(Error(sentence), status_code=status, headers=more, media_type="application/json")
 
 
-def of_http(_: Request[Any, Any, Any], error: HTTPException) -> Response[Error]:
+def of_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[Error]:
     """Litestar's own: no such path, wrong method, wrong parameter..."""
     headers = {name: value for name, value in (error.headers or {}).items() if name.lower() != "content-type"}
     status = error.status_code
+    if status == 405:
+        return refusal(status, f"This path does not take {request.method}.", headers)
+    if status in SENTENCES and error.detail == HTTPStatus(status).phrase:
+        return refusal(status, SENTENCES[status], headers)
     if status >= 500:
         logger.error("answered %d: %s", status, error.detail)
         return refusal(status, "Something is wrong here; the server's log says what.", headers)

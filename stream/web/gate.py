@@ -6,23 +6,24 @@ Rules:
 - What changes something and comes from a browser must come from our own pages: its ``Origin`` is this host, and
   ``Sec-Fetch-Site`` says so too. A bearer token proves more than that: no other site can send it.
 - A wrong token is refused, never taken for none.
+- A parameter that does not exist is refused: ``windw=1h`` must not be answered as if nothing had been asked.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from collections.abc import Mapping  # noqa: TC003  # the named tuple's annotation
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
 from litestar.datastructures import Headers, MutableScopeHeaders
 from litestar.middleware import ASGIMiddleware
+from litestar.routes import HTTPRoute
 
 from stream.web.errors import refusal
 from stream.web.tokens import COOKIE, EVERYBODY, NOBODY, Identity
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
     from stream.settings import Settings
@@ -41,6 +42,25 @@ HEADERS = {
 """Of every answer that does not say otherwise itself, as the pages do."""
 
 
+CONTENT_TYPES = ("application/json", "application/x-ndjson")
+"""A page of another site can send neither without asking first (a preflight request), which nobody answers."""
+
+
+class _No(NamedTuple):
+    """Why a request is not let in."""
+
+    status: int
+    sentence: str
+    headers: Mapping[str, str] = {}
+
+
+_NO_SUCH_TOKEN = _No(
+    401,
+    "There is no such token.",
+    {"WWW-Authenticate": 'Bearer realm="reviewpulse", error="invalid_token"'},
+)
+
+
 class Gate(ASGIMiddleware):
     """The way in.
 
@@ -53,40 +73,64 @@ class Gate(ASGIMiddleware):
         self._tokens = tokens
         self._names = names_of(settings)
         self._checks_host = not tokens or bool(settings.web_names)
+        self._parameters: dict[int, frozenset[str]] | None = None
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Lets a request in, or answers why not."""
-
         headers = Headers.from_scope(scope)
-        why = self._why_not(scope, headers)
-        if why is None:
+        no = self._wrong_host(headers) or self._from_elsewhere(scope, headers)
+        identity = None
+        if no is None:
             identity = self._identity(headers)
-            if identity is None:
-                challenge = {"WWW-Authenticate": 'Bearer realm="reviewpulse", error="invalid_token"'}
-                why = 401, "There is no such token.", challenge
-            else:
-                scope["state"]["identity"] = identity
-                await next_app(scope, receive, send)
-                return
-        status, sentence, more = why
-        answer = refusal(status, sentence, more).to_asgi_response(app=None, request=None)  # type: ignore[arg-type]
+            no = _NO_SUCH_TOKEN if identity is None else self._wrong_request(scope, headers)
+        if no is None:
+            scope["state"]["identity"] = identity
+            await next_app(scope, receive, send)
+            return
+        answer = refusal(no.status, no.sentence, no.headers).to_asgi_response(None, None)  # type: ignore[arg-type]
         await answer(scope, receive, send)
 
-    def _why_not(self, scope: Scope, headers: Headers) -> tuple[int, str, Mapping[str, str]] | None:
+    def _wrong_host(self, headers: Headers) -> _No | None:
         host = headers.get("host", "")
-        if self._checks_host and not self._is_ours(host):
-            return (
-                421,
-                f"This server does not answer to the host {host[:100]!r}: see REVIEWPULSE_WEB_NAMES.",
-                {},
-            )
+        if not self._checks_host or self._is_ours(host):
+            return None
+        sentence = f"This server does not answer to the host {host[:100]!r}: see REVIEWPULSE_WEB_NAMES."
+        return _No(421, sentence)
+
+    def _from_elsewhere(self, scope: Scope, headers: Headers) -> _No | None:
         if scope["method"] in SAFE or headers.get("authorization", "").lower().startswith("bearer "):
             return None
         origin = headers.get("origin")
-        from_elsewhere = headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
-        if from_elsewhere or (origin is not None and urlsplit(origin).netloc.lower() != host.lower()):
-            return 403, "This came from another site's page: only our own pages may change something.", {}
-        return None
+        is_ours = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        if is_ours and headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
+            return None
+        return _No(403, "This came from another site's page: only our own pages may change something.")
+
+    def _wrong_request(self, scope: Scope, headers: Headers) -> _No | None:
+        if not scope["path"].startswith("/api/"):
+            return None
+        kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+        if scope["method"] not in SAFE | {"DELETE"} and kind not in CONTENT_TYPES:
+            return _No(415, f"Send a body of the type {' or '.join(CONTENT_TYPES)}.")
+        if not scope["query_string"]:
+            return None
+        known = self._known_parameters(scope)
+        given = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
+        strange = next((name for name, _ in given if name not in known), None)
+        if strange is None:
+            return None
+        listed = f": take {', '.join(sorted(known))}" if known else ""
+        return _No(400, f"There is no parameter {strange[:100]!r} here{listed}.")
+
+    def _known_parameters(self, scope: Scope) -> frozenset[str]:
+        if self._parameters is None:
+            self._parameters = {
+                id(handler): frozenset(each.field_alias for each in model.expected_query_params)
+                for route in scope["litestar_app"].routes
+                if isinstance(route, HTTPRoute)
+                for handler, model in route.route_handler_map.values()
+            }
+        return self._parameters.get(id(scope["route_handler"]), frozenset())
 
     def _is_ours(self, host: str) -> bool:
         try:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from stream.web.shared import Shared
 
 
-def part(shared: Shared) -> Part:
+def part(_: Shared) -> Part:
     """All of the API that is not the live page's."""
-    handlers = (counters, alerts, people, score, session, health)
-    return Part([events.router(shared), *(each for module in handlers for each in module.HANDLERS)])
+    modules = (counters, alerts, people, events, score, session, health)
+    return Part([handler for module in modules for handler in module.HANDLERS])

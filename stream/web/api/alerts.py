@@ -47,7 +47,7 @@ class Transitions(msgspec.Struct, frozen=True):
     alerts: list[Alert]
 
 
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
+Name = Annotated[str | None, Parameter(min_length=1, max_length=256)]
 
 
 @get("/api/v1/alerts", guards=[needs("read")], tags=["alerts"], summary="Alerts as they are now")
@@ -55,9 +55,9 @@ async def alerts(
     shared: Shared,
     alert_state: Annotated[Literal["firing", "resolved"] | None, Parameter(query="state")] = None,
     severity: Literal["warning", "critical"] | None = None,
-    product_id: Name | None = None,
-    category: Name | None = None,
-    rule: Name | None = None,
+    product_id: Name = None,
+    category: Name = None,
+    rule: Name = None,
     limit: Annotated[int, Parameter(ge=1, le=500)] = 50,
     before: Annotated[str | None, Parameter(max_length=200, description="`next` of the page before.")] = None,
 ) -> Alerts:

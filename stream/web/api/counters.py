@@ -16,8 +16,8 @@ from stream.web.tokens import needs
 
 Window = Literal["5m", "1h", "24h", "7d", "all"]
 
-MOST_PRODUCTS = 512
-"""One round trip's worth."""
+MOST_PRODUCTS = 100
+"""Their ids must fit into the head of a request, all windows of them into a modest answer."""
 MOST_LEADERS = 1_000
 
 ProductId = Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
@@ -35,7 +35,11 @@ async def counters(
     product_id: Annotated[
         list[ProductId],
         Parameter(
-            query="product_id", min_items=1, max_items=MOST_PRODUCTS, description="May be given again."
+            query="product_id",
+            min_items=1,
+            max_items=MOST_PRODUCTS,
+            description="Of one product or several: it may be given again.",
+            schema_extra={"items": {"type": "string", "minLength": 1, "maxLength": 256}},
         ),
     ],
     window: Annotated[Window | None, Parameter(description="Left out: every window.")] = None,

@@ -66,10 +66,8 @@ async def chats(shared: Shared, request: Request[Any, Any, Any]) -> Response[Acc
     return await _take("chats", shared, request)
 
 
-def router(shared: Shared) -> Router:
-    """Both, with their own bound of a body."""
-    largest = max(shared.settings.web_batch_bytes, shared.settings.max_event_bytes)
-    return Router("/api/v1", route_handlers=[reviews, chats], request_max_body_size=largest)
+HANDLERS = [Router("/api/v1", route_handlers=[reviews, chats], request_max_body_size=None)]
+"""Their body is bounded by the settings, as it is read."""
 
 
 async def _take(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from litestar import Request, delete, get, post
 from litestar.exceptions import NotFoundException
+from litestar.params import Parameter
 
 from stream.core.events import rfc3339
 from stream.core.silence import Acknowledgement, Name, Sentence, Silence, duration_ms
@@ -122,7 +123,9 @@ async def add_silence(shared: Shared, request: Request[Any, Any, Any], data: New
     summary="Ends a silence now",
     status_code=200,
 )
-async def end_silence(shared: Shared, silence_id: str) -> SilenceView:
+async def end_silence(
+    shared: Shared, silence_id: Annotated[str, Parameter(pattern="^[0-9a-f]{8}$", min_length=8, max_length=8)]
+) -> SilenceView:
     """Answers with the silence as it was."""
     try:
         return view(await shared.people.end_silence(silence_id), now_ms())
