@@ -20,7 +20,7 @@ from collections import deque
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import islice, takewhile
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -30,7 +30,7 @@ from stream.core.silence import Said
 from stream.errors import DependencyError, ReviewpulseError
 from stream.status import StatusBoard
 from stream.tasks import end, within
-from stream.web.api.alerts import view
+from stream.web.api.alerts import Acknowledged, AlertView, view
 from stream.web.api.people import SilenceView
 from stream.web.api.people import view as silence_view
 from stream.web.known import KnownProducts
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from stream.web.viewers import Viewer
 
 logger = logging.getLogger(__name__)
+
+_Words: TypeAlias = "tuple[str | None, Acknowledged | None]"
+"""What people said of an alert: silenced until when, and who looks after it."""
 
 TICK_S = 1.0
 LISTEN_S = 2.0
@@ -177,6 +180,8 @@ class LiveView:
         self._tasks: list[asyncio.Task[None]] = []
         self._said = Said()
         self._shown_said: bytes | None = None
+        self._last_words: dict[str, _Words] = {}
+        """Of each firing alert: what was last told that people said of it."""
         self._lag: int | None = None
         self._kafka_ok = False
         self._redis_ok = False
@@ -336,7 +341,9 @@ class LiveView:
 
     def _tell(self, alert: Alert) -> None:
         now_ms = self._now_ms()
-        self.viewers.tell(self._encode(view(alert, self._said, now_ms)), now_ms)
+        told = view(alert, self._said, now_ms)
+        self._last_words[alert.id] = _words(told)
+        self.viewers.tell(self._encode(told), now_ms)
 
     async def listen(self) -> None:
         """Looks at what people said; what has changed is shown.
@@ -344,16 +351,18 @@ class LiveView:
         Raises:
             DependencyError: Redis is away or refuses.
         """
-        said, before = await self._shared.people.said(), self._said
+        said = self._said = await self._shared.people.said()
         now_ms = self._now_ms()
         in_force = [each for each in said.silences if each.end_ms > now_ms]
         shown = self._encode(Silenced([silence_view(each, now_ms) for each in in_force]))
         if shown != self._shown_said:
             self._shown_said = shown
             self.viewers.show("silences", shown)
-        self._said = said
-        for alert in self._shared.alerts.firing():
-            if view(alert, said, now_ms) != view(alert, before, now_ms):
+        firing = {alert.id: alert for alert in self._shared.alerts.firing()}
+        before, self._last_words = self._last_words, {}
+        for alert in firing.values():
+            words = self._last_words[alert.id] = _words(view(alert, said, now_ms))
+            if words != before.get(alert.id, (None, None)):
                 self._tell(alert)
 
     async def begin_stream(self, product_id: str | None, last_id: str) -> Viewer:
@@ -385,6 +394,10 @@ _FIGURES = (
     "workers",
 )
 """Of the overview: what stays as it was while Redis is away."""
+
+
+def _words(told: AlertView) -> _Words:
+    return told.silenced_until, told.acknowledged
 
 
 def _worst(values: Iterable[float | None]) -> float | None:
