@@ -35,7 +35,6 @@ from stream.web.api.people import SilenceView
 from stream.web.api.people import view as silence_view
 from stream.web.known import KnownProducts
 from stream.web.lag import Lag, waiting
-from stream.web.leading import Leaders
 from stream.web.viewers import MOST_WAITING, Viewers
 
 if TYPE_CHECKING:
@@ -187,7 +186,6 @@ class LiveView:
         self._redis_ok = False
         self._watched_from = 0
         self.known = KnownProducts(shared.counters)
-        self.leaders = Leaders(shared.settings)
         self.viewers = Viewers()
         self.overview = self._overview(None, [], None)
 
@@ -210,7 +208,6 @@ class LiveView:
             stop_listening()
             self.viewers.close()
             await end(self._tasks)
-            await self.leaders.close()
             await self._lag_of.close()
 
     async def _end_streams(self) -> None:
@@ -320,7 +317,7 @@ class LiveView:
     async def _lead(self) -> None:
         if not len(self.viewers):
             return  # nobody looks, and it is the dearest of all questions
-        products = await self.leaders.get(
+        products = await self._shared.leaders.get(
             LEADERS_WINDOW, "negative_share", min_events=LEADERS_MIN_EVENTS, limit=LEADERS_SHOWN
         )
         self.viewers.show("leaders", self._encode(Leading(LEADERS_WINDOW, products)))

@@ -15,6 +15,7 @@ from stream.client import AsyncLiveCounters
 from stream.redis_config import connect_async
 from stream.web.alerts import AlertBook
 from stream.web.ingest import Ingest
+from stream.web.leading import Leaders
 from stream.web.people import People
 from stream.web.scoring import Scoring
 
@@ -44,6 +45,7 @@ class Shared:
         settings: of the server.
         tokens: who may do what.
         counters: the live counters; one client for all.
+        leaders: who leads in a window, read once for many who ask.
         alerts: the alerts there are, followed from Kafka.
         people: silences and acknowledgements.
         ingest: the way in for events.
@@ -56,6 +58,7 @@ class Shared:
         self.tokens = tokens
         self.redis = connect_async(settings)
         self.counters = AsyncLiveCounters(settings, client=self.redis)
+        self.leaders = Leaders(settings)
         self.alerts = AlertBook(settings)
         self.people = People(settings)
         self.ingest = Ingest(settings)
@@ -72,3 +75,4 @@ class Shared:
             self.stopping.set()
             await self.redis.aclose()
             await self.people.close()
+            await self.leaders.close()

@@ -60,7 +60,7 @@ async def leaders(
     limit: Annotated[int, Parameter(ge=1, le=MOST_LEADERS)] = 10,
 ) -> Products:
     """Best first. By negative share they are ordered by the lower end of its 95% interval."""
-    return Products(await shared.counters.leaders(window, by, min_events=min_events, limit=limit))
+    return Products(list(await shared.leaders.get(window, by, min_events=min_events, limit=limit)))
 
 
 HANDLERS = [counters, leaders]
