@@ -34,6 +34,8 @@ OVERLAP_MS = 600_000
 RETRY_MS = 2_000
 """What browsers are asked to wait before they come back."""
 
+_SEPARATORS = tuple((each.encode(), f"\\u{ord(each):04x}".encode()) for each in "\x85\u2028\u2029")
+
 _ID = re.compile(r"([0-9a-f]{8})\.(\d{1,18})\.(\d{1,18})", re.ASCII)
 
 
@@ -42,12 +44,14 @@ def event(name: str, data: bytes, id_: str | None = None) -> bytes:
 
     Args:
         name: of the event.
-        data: JSON, hence without a line break.
+        data: JSON, hence without a line break. What only some readers take for one (Python's) is escaped.
         id_: what whoever comes back says it has seen.
 
     >>> event("overview", b'{"lag":0}')
     b'event: overview\ndata: {"lag":0}\n\n'
     """
+    for separator, escape in _SEPARATORS:
+        data = data.replace(separator, escape)
     head = f"event: {name}\n" if id_ is None else f"id: {id_}\nevent: {name}\n"
     return b"".join((head.encode(), b"data: ", data, b"\n\n"))
 

@@ -783,6 +783,8 @@ async def test_the_documented_way_to_read_an_hour_reads_it(store: RedisStore, se
     events = [event(event_ms=now_ms - age * MINUTE_MS, arrival_ms=now_ms) for age in ages_min]
     await store.apply([step_of(events[3:], last=0), step_of(events[:3], base=0, last=1)])
     with connect(settings) as client, LiveCounters(settings, now_ms=lambda: now_ms) as counters:
-        read = documented["last_hour"](client, Layout(settings.namespace, 1).product("kettle"))
+        layout = Layout(settings.namespace, 1)
+        read = documented["last_hour"](client, layout.product("kettle"))
+        assert documented["last_hour"](client, layout.fleet(0)) == read
         known = counters.get("kettle", "1h")
     assert read == [0, 0, known.events, known.events * 800] == [0, 0, 5, 4000]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 
 from stream.web.viewers import HEARTBEAT, MOST_WAITING, OVERLAP_MS, REMEMBERED, Viewer, Viewers, event
@@ -38,6 +39,13 @@ async def test_everybody_gets_the_very_same_bytes() -> None:
     assert one._alerts[0] is other._alerts[0]
     first = await anext(await opened(one))
     assert first == event("alert", b'{"id":"a"}', ids_in(first)[0])
+
+
+def test_no_text_breaks_a_line_whoever_reads_it() -> None:
+    text = "a\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029b"
+    lines = event("alert", msgspec.json.encode(text)).decode().splitlines()
+    assert len(lines) == 3
+    assert msgspec.json.decode(lines[1].removeprefix("data: ")) == text
 
 
 async def test_of_what_stands_for_itself_only_the_latest_waits() -> None:
