@@ -6,7 +6,7 @@ Rules:
 - All of it is read once, at the start; a request looks a name up among those, so no path leads elsewhere.
 - Scripts and styles lie under a version, the hash of them all, and may be kept for a year; a shell names the
   version and is asked for again each time, which costs a 304.
-- The content security policy allows our own files alone: no inline script or style, no other host, no text that
+- The content security policy allows our own files alone: no inline script or style, no other host; no text
   becomes markup (Trusted Types, where the browser has them).
 - A shell is in the reader's language and theme before any script runs: by the cookies that the switches set,
   else by ``Accept-Language`` and the system's theme.
@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from litestar import Request, Response, get
 from litestar.exceptions import NotFoundException
+from litestar.params import FromPath  # noqa: TC002  # Litestar reads the annotations
 
 from stream.pages import template
 from stream.web.shared import Part
@@ -203,7 +204,9 @@ def alerts_page(request: Request[Any, Any, Any]) -> Response[bytes]:
 
 
 @get("/static/{version:str}/{file:path}", include_in_schema=False, sync_to_thread=False)
-def static_file(request: Request[Any, Any, Any], version: str, file: str) -> Response[bytes]:
+def static_file(
+    request: Request[Any, Any, Any], version: FromPath[str], file: FromPath[Path]
+) -> Response[bytes]:
     """A script, style or picture.
 
     Raises:

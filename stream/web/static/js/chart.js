@@ -5,11 +5,15 @@ import { byId, el, fill, say } from "./dom.js";
 import { count, exact, percent, roundPercent, sentiment } from "./numbers.js";
 import { look } from "./frame.js";
 import { t } from "./texts.js";
-import { bucket, day, minute, moment, utc, zone } from "./times.js";
+import { bucket, day, minute, moment, span, utc, zone } from "./times.js";
 
 const uPlot = globalThis.uPlot;
 const VOLUME_PART = 0.28;
 const LEAST_TOP = 0.2;
+/** A share is drawn over as many buckets as make it one of so many events, in the middle of them: of three events it
+ * would be noise. */
+const ENOUGH = 20;
+const GROUPS = [1, 2, 3, 5, 10];
 
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -42,17 +46,32 @@ export class ShareChart {
   draw(data) {
     this.data = { bands: [], marks: [], ...data };
     const events = this.data.points.map((each) => each.negative + each.neutral + each.positive);
-    this.columns = [
-      this.data.points.map((each) => Date.parse(each.at) / 1000),
-      events,
-      this.data.points.map((each, place) => (events[place] ? each.negative / events[place] : null)),
-    ];
+    this.group = groupOf(events);
+    this.columns = [this.data.points.map((each) => Date.parse(each.at) / 1000), events, this.#shares(events)];
     this.top = Math.min(1, Math.max(LEAST_TOP, ...this.columns[2].map((each) => (each ?? 0) * 1.1), ...this.data.bands.map((each) => each.high * 1.15)));
     this.most = Math.max(1, ...events);
-    if (this.plot) this.plot.setData(this.columns);
+    const shape = `${this.data.points.length} ${this.group}`;
+    if (this.plot && shape === this.shape) this.plot.setData(this.columns);
     else this.#build();
+    this.shape = shape;
     this.#describe();
     if (this.table.open) this.#tabulate();
+  }
+
+  /** Groups begin at round times, so that they stay what they are when time goes on. */
+  #shares(events) {
+    const { points, width_s: width } = this.data;
+    const shares = points.map(() => undefined);
+    let start = 0;
+    for (let place = 1; place <= points.length; place += 1) {
+      const isLast = place === points.length;
+      if (!isLast && Math.round(Date.parse(points[place].at) / 1000 / width) % this.group) continue;
+      const all = events.slice(start, place).reduce((a, b) => a + b, 0);
+      const negative = points.slice(start, place).reduce((a, b) => a + b.negative, 0);
+      shares[(start + place - 1) >> 1] = all ? negative / all : null;
+      start = place;
+    }
+    return shares;
   }
 
   #build() {
@@ -90,7 +109,7 @@ export class ShareChart {
       series: [
         {},
         { scale: "events", fill: volume, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.82, 40, 1] }) },
-        { scale: "share", stroke: line, width: 1.75, spanGaps: false, points: { show: (_, __, from, to) => to - from < 40, size: 4, fill: line } },
+        { scale: "share", stroke: line, width: 1.75, spanGaps: false, points: { show: this.data.points.length / this.group < 40, size: 4, fill: line } },
       ],
       hooks: {
         drawClear: [(plot) => this.#bands(plot)],
@@ -121,7 +140,7 @@ export class ShareChart {
   #marks(plot) {
     const { ctx, bbox } = plot;
     const scale = devicePixelRatio;
-    let free = -Infinity;
+    const free = [-Infinity, -Infinity];
     ctx.save();
     ctx.font = `${11 * scale}px ${getComputedStyle(document.body).fontFamily}`;
     ctx.textBaseline = "top";
@@ -139,9 +158,10 @@ export class ShareChart {
       ctx.stroke();
       const width = ctx.measureText(mark.text).width;
       const start = x + width + 6 * scale > bbox.left + bbox.width ? x - width - 4 * scale : x + 4 * scale;
-      const isFree = start > free;
-      ctx.fillText(mark.text, start, isFree ? Math.max(0, bbox.top - 13 * scale) : bbox.top + 3 * scale);
-      if (isFree) free = start + width;
+      const row = free.findIndex((each) => start > each);
+      if (row === -1) continue;
+      ctx.fillText(mark.text, start, row ? bbox.top + 3 * scale : Math.max(0, bbox.top - 13 * scale));
+      free[row] = start + width;
     }
     ctx.restore();
   }
@@ -152,18 +172,19 @@ export class ShareChart {
     const point = this.data.points[place];
     if (!point) return this.#key();
     const events = this.columns[1][place];
-    fill(this.legend, el("b", {}, bucket(Date.parse(point.at))), el("span", { class: "key-share" }, `${t("counts.share")} ${percent(this.columns[2][place])}`),
+    const share = events ? point.negative / events : null;
+    fill(this.legend, el("b", {}, bucket(Date.parse(point.at))), el("span", { class: "key-share" }, `${t("counts.share")} ${percent(share)}`),
       el("span", { class: "key-volume" }, `${t("counts.events")} ${count(events)}`));
   }
 
   #key() {
-    fill(this.legend, el("span", { class: "key-share" }, t("counts.share")), el("span", { class: "key-volume" }, t("counts.events")),
+    fill(this.legend, el("span", { class: "key-share" }, this.group === 1 ? t("counts.share") : t("chart.over", { span: span(this.group * this.data.width_s) })), el("span", { class: "key-volume" }, t("counts.events")),
       this.data.bands.length ? el("span", { class: "key-band" }, t("chart.band")) : null);
   }
 
   #describe() {
     this.#key();
-    const shares = this.columns[2].flatMap((share, place) => (share === null ? [] : [{ share, at: Date.parse(this.data.points[place].at) }]));
+    const shares = this.columns[2].flatMap((share, place) => (share === null || share === undefined ? [] : [{ share, at: Date.parse(this.data.points[place].at) }]));
     this.node.toggleAttribute("data-empty", !shares.length);
     if (!shares.length) {
       say(this.note, t("chart.empty"));
@@ -189,9 +210,16 @@ export class ShareChart {
       const ms = Date.parse(point.at);
       return el("tr", {},
         el("th", { scope: "row" }, el("time", { datetime: point.at, title: utc(ms) }, bucket(ms))),
-        [exact(this.columns[1][place]), exact(point.negative), exact(point.neutral), exact(point.positive), percent(this.columns[2][place]), sentiment(point.mean_sentiment)].map((each) => el("td", { class: "number" }, each)));
+        [exact(this.columns[1][place]), exact(point.negative), exact(point.neutral), exact(point.positive), percent(this.columns[1][place] ? point.negative / this.columns[1][place] : null), sentiment(point.mean_sentiment)].map((each) => el("td", { class: "number" }, each)));
     }).reverse());
   }
+}
+
+/** How many buckets a share is drawn over, by their median number of events. */
+function groupOf(events) {
+  const some = events.filter((each) => each > 0).sort((a, b) => a - b);
+  const median = some[some.length >> 1] ?? 0;
+  return GROUPS.find((each) => each * median >= ENOUGH) ?? (median ? GROUPS[GROUPS.length - 1] : 1);
 }
 
 /** Below zero is where the events are drawn. */

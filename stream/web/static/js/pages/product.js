@@ -123,7 +123,7 @@ function state(firing) {
   fill(node, el("span", { "aria-hidden": "true" }, sign), ` ${text}`);
   toAcknowledge = firing.find((each) => !each.acknowledged) ?? null;
   show(byId("acknowledge"), mayOperate() && toAcknowledge !== null);
-  say(byId("product-note"), firing.length ? firing.map((each) => `${named("rule", each.rule)}: ${change(each)}`).join(" · ") : t("product.calm_note"));
+  say(byId("product-note"), firing.length ? firing.map((each) => `${named("rule", each.rule)} (${named("channel", each.channel)}): ${change(each)}`).join(" · ") : t("product.calm_note"));
 }
 
 async function readAlerts() {
