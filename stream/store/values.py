@@ -129,8 +129,8 @@ def merged(hashes: Iterable[Mapping[bytes, bytes]]) -> dict[bytes, bytes]:
     newest_ms = max(total.last_event_ms for total in totals)
     buckets: dict[int, list[int]] = {}
     for hash_, total in held:
-        for bucket, sums in _buckets(hash_, total.last_event_ms).items():
-            _accumulate(buckets.setdefault(bucket, [0, 0, 0, 0]), sums)
+        for bucket, counts in _buckets(hash_, total.last_event_ms).items():
+            _accumulate(buckets.setdefault(bucket, [0, 0, 0, 0]), counts)
     sums = [sum(column) for column in zip(*(total.sums for total in totals), strict=True)]
     late = sum(total.late for total in totals)
     first_ms = min(total.first_event_ms for total in totals)
