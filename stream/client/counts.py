@@ -197,7 +197,7 @@ class _Wanted(NamedTuple):
     buckets: range
     slots: list[bytes]
     """Where they lie, unless they are current."""
-    laps: list[int]
+    laps: dict[bytes, int]
     """What those slots must say."""
 
 
@@ -568,7 +568,8 @@ def _wanted(window: str, now_ms: int) -> _Wanted:
     _span_ms(window)
     buckets = window_fields(window, now_ms) or range(0)
     slots = [slot_of(bucket) for bucket in buckets]
-    return _Wanted(buckets, [b"%d" % slot.name for slot in slots], [slot.lap for slot in slots])
+    names = [b"%d" % slot.name for slot in slots]
+    return _Wanted(buckets, names, dict(zip(names, (slot.lap for slot in slots), strict=True)))
 
 
 def _read_product(layout: Layout, product_id: str, wanted: _Wanted) -> Command:
@@ -583,28 +584,34 @@ def _read_product(layout: Layout, product_id: str, wanted: _Wanted) -> Command:
 def _counts(product_id: str, window: str, wanted: _Wanted, reply: Any) -> ProductCounts:
     if len(wanted.buckets) > SLOTS_BY_NAME:
         held = dict(_pairs(reply))
-        reply = [held.get(name) for name in (TOTAL, CURRENT, *wanted.slots)]
-    packed_total, *buckets = reply
+        packed_total, packed_current = held.get(TOTAL), held.get(CURRENT)
+    else:
+        packed_total, *buckets = reply
+        packed_current = buckets[0] if buckets else None
+        held = dict(zip(wanted.slots, buckets[1:], strict=True)) if buckets else {}
     if packed_total is None:
         return ProductCounts.of(product_id, window, (0, 0, 0, 0))
     total = unpack_total(packed_total)
     return ProductCounts.of(
         product_id,
         window,
-        _sum_of(wanted, buckets, total.last_event_ms) if wanted.buckets else total.sums,
+        _sum_of(wanted, packed_current, held, total.last_event_ms) if wanted.buckets else total.sums,
         late=total.late,
         first_event_ms=total.first_event_ms,
         last_event_ms=total.last_event_ms,
     )
 
 
-def _sum_of(wanted: _Wanted, packed: Sequence[bytes | None], last_event_ms: int) -> Sequence[int]:
-    """Sums of the buckets of a window: ``packed`` is the current ones, then the slots."""
-    packed_current, *packed_slots = packed
+def _sum_of(
+    wanted: _Wanted, packed_current: bytes | None, held: Mapping[bytes, bytes | None], last_event_ms: int
+) -> Sequence[int]:
+    """Sums of the buckets of a window, of what a hash holds: most products hold few of those wanted."""
     current = unpack_current(packed_current, last_event_ms) if packed_current else {}
     sums = [counts for bucket, counts in current.items() if bucket in wanted.buckets]
-    for slot, lap in zip(packed_slots, wanted.laps, strict=True):
-        if (counts := unpack_slot(slot, lap)) is not None:
+    laps = wanted.laps
+    for name, packed in held.items():
+        lap = laps.get(name)
+        if lap is not None and (counts := unpack_slot(packed, lap)) is not None:
             sums.append(counts)
     return [sum(column) for column in zip(*sums, strict=True)] or (0, 0, 0, 0)
 
