@@ -31,9 +31,10 @@ def browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def served(scene: str, port: int = 0) -> Iterator[str]:
+def served(scene: str | World, port: int = 0) -> Iterator[str]:
     """The double's address, in a thread of this process."""
-    config = uvicorn.Config(app(World(scene)), port=port, log_level="critical", lifespan="off")
+    world = World(scene) if isinstance(scene, str) else scene
+    config = uvicorn.Config(app(world), port=port, log_level="critical", lifespan="off")
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -122,6 +123,17 @@ def test_a_server_that_goes_is_missed_and_one_that_comes_back_is_found(browser: 
         expect(notice).to_be_hidden()
         expect(page.locator("#announcer")).to_contain_text("Connected again.")
         assert page.evaluate("window.isTheSame") is True
+
+
+def test_a_redis_that_is_away_is_said_on_top_and_the_figures_stay(browser: Browser) -> None:
+    world = World("busy")
+    with served(world) as address, opened(browser, address) as page:
+        expect(shown(page).locator("#away")).to_be_hidden()
+        world.is_redis_well = False
+        expect(page.locator("#away")).to_have_text("Redis does not answer: the figures stay as they were.")
+        expect(page.locator("#health li").first).to_contain_text("Redis away")
+        world.is_redis_well = True
+        expect(page.locator("#away")).to_be_hidden()
 
 
 def test_whoever_has_no_token_is_asked_for_one(browser: Browser) -> None:

@@ -10,6 +10,8 @@ import { counted, language, named, t, visible } from "./texts.js";
 import { clock, serverSays, span, utc, zone } from "./times.js";
 
 const YEAR_S = 31_536_000;
+/** What could not be read is read again so much later, and a little more, so that viewers do not come all at once. */
+const AGAIN_MS = 4_000;
 const title = document.title;
 
 /** Listeners of "theme": who draws on a canvas draws again. */
@@ -37,7 +39,7 @@ export async function start(page, query = "") {
     }
   }
   if (!isIn) return;
-  const refresh = () => page.refresh().then(() => trouble(""), failed);
+  refresh = () => page.refresh().then(() => trouble(""), failed);
   let wasLive = false;
   const live = new Live(`/api/v1/live${query}`, { ...page.listeners, overview: overview(page), alert: alert(page) }, (link) => {
     linked(link);
@@ -51,10 +53,18 @@ export async function start(page, query = "") {
   document.body.dataset.ready = "true";
 }
 
-/** Shows what went wrong, on top of the page, until it goes right. */
+let refresh = null;
+let again = null;
+
+/** Shows what went wrong, on top of the page, and reads all of it again until it goes right. */
 export function failed(error) {
   if (!(error instanceof ApiError)) throw error;
-  if (error.status !== 401) trouble(error.message);
+  if (error.status === 401) return;
+  trouble(error.message);
+  again ??= setTimeout(() => {
+    again = null;
+    if (document.body.dataset.link === "live") refresh();
+  }, AGAIN_MS * (1 + Math.random()));
 }
 
 function trouble(sentence) {
@@ -65,6 +75,9 @@ function trouble(sentence) {
 function overview(page) {
   return (overview) => {
     serverSays(overview.at);
+    const away = [overview.redis_ok || t("away.redis"), overview.kafka_ok || t("away.kafka")].filter((each) => each !== true);
+    say(byId("away-text"), away.join(" "));
+    show(byId("away"), away.length > 0);
     say(byId("firing-pip"), overview.firing ? String(overview.firing) : "");
     show(byId("firing-pip"), overview.firing > 0);
     byId("firing-pip").dataset.severity = overview.critical ? "critical" : "warning";
