@@ -23,7 +23,7 @@ from litestar.exceptions import NotAuthorizedException, PermissionDeniedExceptio
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from litestar.connection import ASGIConnection
     from litestar.handlers.base import BaseRouteHandler
@@ -147,7 +147,9 @@ class Tokens:
         return hmac.new(secret, f"session~{name}~{ends_s}".encode(), hashlib.sha256).hexdigest()
 
 
-def needs(scope: Scope) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], None]:
+def needs(
+    scope: Scope,
+) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRouteHandler], Awaitable[None]]:
     """A guard: only who has this scope passes.
 
     Raises:
@@ -155,7 +157,8 @@ def needs(scope: Scope) -> Callable[[ASGIConnection[Any, Any, Any, Any], BaseRou
         PermissionDeniedException: somebody without the scope asks (403).
     """
 
-    def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    # A coroutine, though it waits for nothing: Litestar runs a plain function on a thread, at every request.
+    async def guard(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
         identity: Identity = connection.scope["state"].get("identity", NOBODY)
         if scope in identity.scopes:
             return
