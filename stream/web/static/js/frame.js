@@ -2,11 +2,11 @@
 
 import { announce } from "./announce.js";
 import { ApiError, get } from "./api.js";
-import { byId, say, show } from "./dom.js";
+import { byId, el, fill, say, show } from "./dom.js";
 import { Live } from "./live.js";
 import { searching } from "./search.js";
 import { enter } from "./session.js";
-import { counted, language, named, t, visible } from "./texts.js";
+import { language, named, t, visible } from "./texts.js";
 import { clock, serverSays, span, utc, zone } from "./times.js";
 
 const YEAR_S = 31_536_000;
@@ -78,13 +78,20 @@ function overview(page) {
     const away = [overview.redis_ok || t("away.redis"), overview.kafka_ok || t("away.kafka")].filter((each) => each !== true);
     say(byId("away-text"), away.join(" "));
     show(byId("away"), away.length > 0);
-    say(byId("firing-pip"), overview.firing ? String(overview.firing) : "");
-    show(byId("firing-pip"), overview.firing > 0);
-    byId("firing-pip").dataset.severity = overview.critical ? "critical" : "warning";
-    byId("firing-pip").setAttribute("aria-label", counted("active.n", overview.firing));
+    pip(overview);
     document.title = overview.firing ? `(${overview.firing}) ${title}` : title;
     page.listeners.overview?.(overview);
   };
+}
+
+/** How many alerts fire, beside the link to them. */
+function pip({ firing, critical }) {
+  const node = byId("firing-pip");
+  show(node, firing > 0);
+  node.dataset.severity = critical ? "critical" : "warning";
+  if (node.dataset.firing === String(firing)) return;
+  node.dataset.firing = firing;
+  fill(node, String(firing), el("span", { class: "unseen" }, ` ${t("state.firing")}`));
 }
 
 const told = new Map();
