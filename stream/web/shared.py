@@ -17,6 +17,7 @@ from stream.web.alerts import AlertBook
 from stream.web.ingest import Ingest
 from stream.web.leading import Leaders
 from stream.web.people import People
+from stream.web.reads import Reads
 from stream.web.scoring import Scoring
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Shared:
         settings: of the server.
         tokens: who may do what.
         counters: the live counters; one client for all.
+        reads: counters of products, read together for all who ask at once.
         leaders: who leads in a window, read once for many who ask.
         alerts: the alerts there are, followed from Kafka.
         people: silences and acknowledgements.
@@ -58,6 +60,7 @@ class Shared:
         self.tokens = tokens
         self.redis = connect_async(settings)
         self.counters = AsyncLiveCounters(settings, client=self.redis)
+        self.reads = Reads(self.counters)
         self.leaders = Leaders(settings)
         self.alerts = AlertBook(settings)
         self.people = People(settings)

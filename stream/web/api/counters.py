@@ -46,7 +46,7 @@ async def counters(
 ) -> Products:
     """Counts by label, negative share and mean sentiment; zeros for a product that was never seen."""
     if window is not None:
-        return Products(await shared.counters.get_many(product_id, window))
+        return Products(await shared.reads.get_many(product_id, window))
     found = await asyncio.gather(*(shared.counters.windows(each) for each in product_id))
     return Products([counts for of_product in found for counts in of_product])
 
