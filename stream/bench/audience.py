@@ -53,8 +53,14 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     sent: int = 0
     """Events that Kafka acknowledged."""
     reads: int = 0
+    """Answered."""
     failed_reads: int = 0
+    unanswered_reads: int = 0
+    """Not even sent when time was up."""
+    read_s: float = 0.0
+    """How long reads were due."""
     read_ms: list[float] = []
+    """From when each was due; of those unanswered, to the end."""
     streams: int = 0
     """Viewers whose stream lived to the end."""
     messages: int = 0
@@ -106,6 +112,8 @@ class _Audience:
         self._alert_ms: list[float] = []
         self._gaps: list[float] = []
         self._read_ms: list[float] = []
+        self._unanswered_ms: list[float] = []
+        self._read_s = 0.0
         self._failed = self._streams = self._messages = self._bytes = 0
 
     async def run(self) -> Seen:
@@ -115,7 +123,9 @@ class _Audience:
         return Seen(
             reads=len(self._read_ms),
             failed_reads=self._failed,
-            read_ms=self._read_ms,
+            read_s=self._read_s,
+            read_ms=[*self._read_ms, *self._unanswered_ms],
+            unanswered_reads=len(self._unanswered_ms),
             streams=self._streams,
             messages=self._messages,
             bytes_read=self._bytes,
@@ -188,6 +198,12 @@ class _Audience:
                 due.put_nowait((at, requests[asked % len(requests)]))
                 asked += 1
             await asyncio.sleep(PACE_S / 5)
+        self._read_s = now - started
+        # What is not answered by now has waited so long at least: leaving it out would flatter the server.
+        while not due.empty():
+            waiting = due.get_nowait()
+            assert waiting is not None
+            self._unanswered_ms.append((now - waiting[0]) * 1000)
         for _ in readers:
             due.put_nowait(None)
         await asyncio.gather(*readers)

@@ -71,6 +71,8 @@ class Audience(msgspec.Struct, frozen=True, kw_only=True):
     reads_per_s: float
     """Answered."""
     failed_reads: int
+    unanswered_reads: int
+    """Not even sent when their turn's time was up."""
     read_p50_ms: float | None
     read_p99_ms: float | None
     streams_kept: int
@@ -391,7 +393,8 @@ def _audience(seen: list[Seen], task: Task) -> Audience:
     reads = [ms for each in seen for ms in each.read_ms]
     alerts = [ms for each in seen for ms in each.alert_ms]
     return Audience(
-        reads_per_s=len(reads) / lasted_s,
+        reads_per_s=sum(each.reads for each in seen) / max(sum(each.read_s for each in seen), 1e-9),
+        unanswered_reads=sum(each.unanswered_reads for each in seen),
         failed_reads=sum(each.failed_reads for each in seen),
         read_p50_ms=quantile(reads, 0.5),
         read_p99_ms=quantile(reads, 0.99),

@@ -508,7 +508,8 @@ def _print_web(report: WebReport) -> None:
     seen = report.audience
     console.print(
         f"Reads: {seen.reads_per_s:,.0f} answered a second, p50 {seen.read_p50_ms or 0:.1f} ms,"
-        f" p99 {seen.read_p99_ms or 0:.1f} ms, {seen.failed_reads} failed (latency from when each was due)"
+        f" p99 {seen.read_p99_ms or 0:.1f} ms, {seen.failed_reads} failed,"
+        f" {seen.unanswered_reads} unanswered (latency from when each was due)"
     )
     console.print(
         f"Streams: {seen.streams_kept} of {seen.streams} lived to the end, {seen.messages_per_s:,.0f}"
