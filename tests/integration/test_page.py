@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.slow
 
+expect.set_options(timeout=20_000)
 SOON_S = 2.0
 """After the alert event was heard, the page shows it."""
 PRODUCT = "<b>kettle</b>/=1+1 \u202e?&#x27;"
@@ -59,7 +60,7 @@ class Demo:
 
     def __init__(self, folder: Path) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "stream.cli.main", "demo", "--headless", "--duration", "60"],
+            [sys.executable, "-m", "stream.cli.main", "demo", "--headless", "--duration", "75"],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
@@ -120,7 +121,7 @@ def silenced_and_acknowledged(overview: Page, browser: Browser, address: str) ->
         expect(product.locator(".quotes li").first).to_be_visible()
         product.locator("#silence").click()
         product.get_by_label("Reason").fill("known, <b>refund</b> running")
-        product.get_by_label("Your name").last.fill("Ann")
+        product.locator("#silence-author").fill("Ann")
         product.get_by_role("button", name="Silence", exact=True).click()
         silence = product.locator("#silences li")
         expect(silence).to_contain_text("known, <b>refund</b> running")
