@@ -10,11 +10,16 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import httpx
 
+from stream.settings import PREFIX, load
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from stream.settings import Settings
 
 READY_S = 30.0
 
@@ -43,6 +48,24 @@ class WebServer:
     def end(self, with_signal: int = signal.SIGTERM) -> int:
         self.process.send_signal(with_signal)
         return self.process.wait(30)
+
+
+def own_names(servers: Any) -> dict[str, str]:
+    """Variables that give a module's tests names of their own on the session's servers, as ``env`` does a test's."""
+    unique = f"test-{uuid4().hex[:10]}"
+    return {
+        "REVIEWPULSE_KAFKA": servers.kafka,
+        "REVIEWPULSE_REDIS": servers.redis,
+        "REVIEWPULSE_NAMESPACE": unique,
+        **{f"REVIEWPULSE_TOPIC_{name.upper()}": f"{unique}.{name}" for name in ("reviews", "chats", "alerts")},
+        "REVIEWPULSE_PARTITIONS": "4",
+        "REVIEWPULSE_SESSION_TIMEOUT_S": "6",
+    }
+
+
+def settings_of(variables: Mapping[str, str]) -> Settings:
+    """The settings that variables make."""
+    return load(**{name.removeprefix(PREFIX).lower(): value for name, value in variables.items()})
 
 
 @contextmanager

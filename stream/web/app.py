@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from litestar import Litestar
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from stream.web import api, document, errors
+from stream.web import api, document, errors, live, pages
 from stream.web.gate import Gate, add_headers
 from stream.web.shared import Shared
 from stream.web.tokens import Tokens
 
 if TYPE_CHECKING:
     from stream.settings import Settings
-    from stream.web.shared import Part
 
 LARGEST_BODY_BYTES = 65_536
 """Of everything but events, which have limits of their own."""
@@ -35,7 +32,7 @@ def create_app(settings: Settings) -> Litestar:
     written = settings.web_tokens
     tokens = Tokens.of(None if written is None else written.get_secret_value())
     shared = Shared(settings, tokens)
-    parts = _parts(shared)
+    parts = [api.part(shared), live.part(shared), pages.part(shared)]
     return Litestar(
         [handler for part in parts for handler in part.handlers],
         dependencies={"shared": Provide(lambda: shared, use_cache=True, sync_to_thread=False)},
@@ -50,11 +47,3 @@ def create_app(settings: Settings) -> Litestar:
         debug=False,
         pdb_on_exception=False,
     )
-
-
-def _parts(shared: Shared) -> list[Part]:
-    parts = [api.part(shared)]
-    for name in ("live", "pages"):  # until they are there
-        if find_spec(f"stream.web.{name}") is not None:
-            parts.append(importlib.import_module(f"stream.web.{name}").part(shared))
-    return parts

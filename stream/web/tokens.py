@@ -125,9 +125,8 @@ class Tokens:
         known = next((each for each in self._known if each.name == name), None)
         if known is None or not re.fullmatch(r"\d{1,12}", ends, re.ASCII):
             return None
-        if not hmac.compare_digest(
-            self._signature(name, int(ends)), signature.encode("utf-8", "replace").decode()
-        ):
+        signed = self._signature(name, int(ends)).encode()
+        if not hmac.compare_digest(signed, signature.encode("utf-8", "surrogatepass")):
             return None
         if int(ends) <= self._now_s() or signature in self._revoked:
             return None

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from web_server import WebServer, web_server
+from web_server import WebServer, own_names, settings_of, web_server
 
 from stream.client.log import read_topic
 from stream.local import LocalServers
@@ -40,39 +40,65 @@ def lines(*events: dict[str, Any]) -> bytes:
     return b"\n".join(json.dumps(each).encode() for each in events)
 
 
-def ids_in_log(settings: Settings, topic: str | None = None) -> list[str]:
-    return [json.loads(each.value)["event_id"] for each in read_topic(settings, topic or settings.topic_reviews)]
+@pytest.fixture(scope="module")
+def names(servers: LocalServers) -> dict[str, str]:
+    return own_names(servers)
 
 
-@pytest.fixture
-def server(env: dict[str, str], settings: Settings) -> Iterator[WebServer]:
+@pytest.fixture(scope="module")
+def settings(names: dict[str, str]) -> Settings:
+    return settings_of(names)
+
+
+@pytest.fixture(scope="module")
+def server(names: dict[str, str], settings: Settings) -> Iterator[WebServer]:
     ensure(settings)
-    with web_server(env) as server:
+    with web_server(names) as server:
         server.wait_until_ready()
         yield server
 
 
-def test_one_review_is_in_the_log_as_it_was_sent(server: WebServer, settings: Settings) -> None:
+class Log:
+    """What came into the topics since the test began."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._before = {topic: self._places(topic) for topic in settings.topics.values()}
+
+    def _places(self, topic: str) -> set[tuple[int, int]]:
+        return {(each.partition, each.offset) for each in read_topic(self._settings, topic)}
+
+    def records(self, channel: str = "reviews") -> list[Any]:
+        topic = self._settings.topics[channel]
+        records = read_topic(self._settings, topic)
+        return [each for each in records if (each.partition, each.offset) not in self._before[topic]]
+
+    def ids(self, channel: str = "reviews") -> list[str]:
+        return sorted(json.loads(each.value)["event_id"] for each in self.records(channel))
+
+
+@pytest.fixture
+def log(server: WebServer, settings: Settings) -> Log:
+    return Log(settings)
+
+
+def test_one_review_is_in_the_log_as_it_was_sent(server: WebServer, log: Log) -> None:
     sent = review(product_id="a/b?c=é", shelf=7)
     answer = server.post("/api/v1/reviews", content=json.dumps(sent, indent=2), headers=ONE)
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
-    (record,) = read_topic(settings, settings.topic_reviews)
+    (record,) = log.records()
     assert json.loads(record.value) == sent
     assert record.key.decode() == "a/b?c=é"
 
 
-def test_chat_lines_go_to_their_own_topic_and_an_agents_line_goes_too(
-    server: WebServer, settings: Settings
-) -> None:
+def test_chat_lines_go_to_their_own_topic_and_an_agents_line_goes_too(server: WebServer, log: Log) -> None:
     said = [review(conversation_id="7", role=role) for role in ("customer", "agent")]
     answer = server.post("/api/v1/chats", content=lines(*said), headers=BATCH)
     assert (answer.status_code, answer.json()) == (202, {"accepted": 2})
-    assert sorted(ids_in_log(settings, settings.topic_chats)) == sorted(each["event_id"] for each in said)
+    assert log.ids("chats") == sorted(each["event_id"] for each in said)
 
 
-def test_the_good_ones_of_a_batch_go_and_the_bad_ones_are_named(
-    server: WebServer, settings: Settings
-) -> None:
+def test_the_good_ones_of_a_batch_go_and_the_bad_ones_are_named(server: WebServer, log: Log) -> None:
     good = [review(), review()]
     body = b"\n".join([lines(good[0]), b"", b'{"event_id": 3}', b"{", lines(review(text=" ")), lines(good[1])])
     answer = server.post("/api/v1/reviews", content=body, headers=BATCH)
@@ -89,7 +115,7 @@ def test_the_good_ones_of_a_batch_go_and_the_bad_ones_are_named(
             ],
         },
     )
-    assert sorted(ids_in_log(settings)) == sorted(each["event_id"] for each in good)
+    assert log.ids() == sorted(each["event_id"] for each in good)
 
 
 @pytest.mark.parametrize(
@@ -112,18 +138,16 @@ def test_the_good_ones_of_a_batch_go_and_the_bad_ones_are_named(
     ids=["empty", "blank", "many", "large", "large batch", "text", "no type", "gzip"],
 )
 def test_what_is_no_batch_of_events_is_refused_whole(
-    server: WebServer, settings: Settings, content: bytes, headers: dict[str, str], status: int, error: str | None
+    server: WebServer, log: Log, content: bytes, headers: dict[str, str], status: int, error: str | None
 ) -> None:
     answer = server.post("/api/v1/reviews", content=content, headers=headers)
     assert answer.status_code == status
     if error is not None:
         assert answer.json() == {"error": error}
-    assert ids_in_log(settings) == []
+    assert log.ids() == []
 
 
-def test_a_body_of_unknown_length_is_cut_off_where_it_is_too_large(
-    server: WebServer, settings: Settings
-) -> None:
+def test_a_body_of_unknown_length_is_cut_off_where_it_is_too_large(server: WebServer) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(10):
             yield b"x" * (1 << 20)
@@ -136,11 +160,11 @@ def test_a_body_of_unknown_length_is_cut_off_where_it_is_too_large(
 
 
 def test_beyond_what_may_wait_senders_are_told_to_come_again(
-    env: dict[str, str], settings: Settings
+    names: dict[str, str], settings: Settings
 ) -> None:
     ensure(settings)
     small = {"REVIEWPULSE_WEB_BATCH_BYTES": "100000", "REVIEWPULSE_WEB_INFLIGHT_BYTES": "200000"}
-    with web_server(env | small) as server:
+    with web_server(names | small) as server:
         server.wait_until_ready()
         # Each event counts a kibibyte beside its bytes.
         answer = server.post("/api/v1/reviews", content=b"{}\n" * 300, headers=BATCH)
@@ -155,12 +179,10 @@ def test_beyond_what_may_wait_senders_are_told_to_come_again(
 
 
 @pytest.mark.slow
-def test_every_202_is_in_the_log_after_the_server_was_killed(env: dict[str, str], settings: Settings) -> None:
-    ensure(settings)
+def test_every_202_is_in_the_log_after_the_server_was_killed(names: dict[str, str], log: Log) -> None:
     acknowledged: list[str] = []
-    sent = 0
     for _ in range(3):
-        with web_server(env) as server:
+        with web_server(names) as server:
             server.wait_until_ready()
             senders = [threading.Thread(target=_send_until_dead, args=(server, acknowledged)) for _ in range(4)]
             before = len(acknowledged)
@@ -171,9 +193,8 @@ def test_every_202_is_in_the_log_after_the_server_was_killed(env: dict[str, str]
             server.process.send_signal(signal.SIGKILL)
             for each in senders:
                 each.join()
-    in_log = ids_in_log(settings)
-    sent = len(acknowledged)
-    assert sent >= 9_000
+    in_log = log.ids()
+    assert len(acknowledged) >= 9_000
     assert set(acknowledged) - set(in_log) == set()
 
 
@@ -190,10 +211,9 @@ def _send_until_dead(server: WebServer, acknowledged: list[str]) -> None:
 
 
 @pytest.mark.slow
-def test_told_to_end_it_finishes_what_is_on_its_way(env: dict[str, str], settings: Settings) -> None:
-    ensure(settings)
+def test_told_to_end_it_finishes_what_is_on_its_way(names: dict[str, str], log: Log) -> None:
     acknowledged: list[str] = []
-    with web_server(env) as server:
+    with web_server(names) as server:
         server.wait_until_ready()
         senders = [threading.Thread(target=_send_until_dead, args=(server, acknowledged)) for _ in range(4)]
         for each in senders:
@@ -203,9 +223,9 @@ def test_told_to_end_it_finishes_what_is_on_its_way(env: dict[str, str], setting
         assert server.end(signal.SIGTERM) == 0
         for each in senders:
             each.join()
-    in_log = ids_in_log(settings)
+    in_log = log.ids()
     # Whatever was taken was answered: a sender that was cut off had sent nothing that was taken.
-    assert sorted(acknowledged) == sorted(in_log)
+    assert sorted(acknowledged) == in_log
 
 
 @pytest.mark.slow
