@@ -297,7 +297,8 @@ def _entrance(world: World) -> list[Any]:
 
     def who(request: Request[Any, Any, Any]) -> dict[str, Any]:
         is_in = not is_shut or request.cookies.get("fake") == "in"
-        return {"scopes": ["ingest", "operate", "read"] if is_in else [], "needs_token": is_shut}
+        scopes = ["read"] if is_shut else ["ingest", "operate", "read"]
+        return {"scopes": scopes if is_in else [], "needs_token": is_shut}
 
     def guard(request: Any, _: Any) -> None:
         if not who(request)["scopes"]:

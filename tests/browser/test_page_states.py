@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.slow
+expect.set_options(timeout=20_000)
 PATHS = ("/", "/product?id=power-1", "/alerts")
 
 
@@ -149,6 +150,10 @@ def test_whoever_has_no_token_is_asked_for_one(browser: Browser) -> None:
         shown(page)
         expect(page.locator("#content")).to_be_visible()
         expect(page.locator("#sign-out")).to_be_visible()
+        page.goto(f"{address}/product?id=power-1")
+        expect(shown(page).locator("#may-not")).to_contain_text("that needs a token with the scope “operate”")
+        expect(page.locator("#silence")).to_be_hidden()
+        expect(page.locator("#acknowledge")).to_be_hidden()
 
 
 def test_search_finds_one_of_a_hundred_thousand_products_by_keyboard(browser: Browser) -> None:

@@ -72,13 +72,14 @@ export function tags(alert) {
   ].filter(Boolean);
 }
 
-/** What changed, in short: 9.1% → 68.0%, or negatives a day. */
+/** What changed, in short: 9.1% → 68.0%, and back where it is over; or negatives a day. */
 export function change(alert) {
   const rate = alert.rate;
   if (alert.rule === "negative_rate" && rate) {
     return t("alert.change_rate", { from: counted("alert.per_day", Math.round(rate.usual_per_day)), to: counted("alert.per_day", Math.round(rate.per_day)) });
   }
-  return `${percent(alert.baseline_share)} → ${percent(alert.current_share)}`;
+  const shares = [alert.baseline_share, ...(alert.state === "resolved" ? [alert.peak_share] : []), alert.current_share];
+  return shares.map(percent).join(" → ");
 }
 
 /** The row of an alert in a list; `line` fills it. */

@@ -15,6 +15,9 @@ const LEAST_TOP = 0.2;
 const ENOUGH = 20;
 const GROUPS = [1, 2, 3, 5, 10];
 
+/** Colours of the lines, the more telling kind first. */
+const INK = { firing: "--critical", resolved: "--good", onset: "--muted" };
+
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 /** A chart in a node. `draw` shows other points in it. */
@@ -58,7 +61,8 @@ export class ShareChart {
     if (this.table.open) this.#tabulate();
   }
 
-  /** Groups begin at round times, so that they stay what they are when time goes on. */
+  /** Groups begin at round times, so that they stay what they are when time goes on; a share stands where most of its
+   * group's events are. */
   #shares(events) {
     const { points, width_s: width } = this.data;
     const shares = points.map(() => undefined);
@@ -66,9 +70,13 @@ export class ShareChart {
     for (let place = 1; place <= points.length; place += 1) {
       const isLast = place === points.length;
       if (!isLast && Math.round(Date.parse(points[place].at) / 1000 / width) % this.group) continue;
-      const all = events.slice(start, place).reduce((a, b) => a + b, 0);
-      const negative = points.slice(start, place).reduce((a, b) => a + b.negative, 0);
-      shares[(start + place - 1) >> 1] = all ? negative / all : null;
+      let [all, negative, weighed] = [0, 0, 0];
+      for (let each = start; each < place; each += 1) {
+        all += events[each];
+        negative += points[each].negative;
+        weighed += events[each] * each;
+      }
+      shares[all ? Math.round(weighed / all) : start] = all ? negative / all : null;
       start = place;
     }
     return shares;
@@ -140,30 +148,40 @@ export class ShareChart {
   #marks(plot) {
     const { ctx, bbox } = plot;
     const scale = devicePixelRatio;
-    const free = [-Infinity, -Infinity];
+    const marks = this.data.marks
+      .map((each) => ({ ...each, x: Math.round(plot.valToPos(each.ms / 1000, "x", true)) }))
+      .filter(({ x }) => x >= bbox.left && x <= bbox.left + bbox.width);
     ctx.save();
     ctx.font = `${11 * scale}px ${getComputedStyle(document.body).fontFamily}`;
     ctx.textBaseline = "top";
-    for (const mark of this.data.marks) {
-      const x = Math.round(plot.valToPos(mark.ms / 1000, "x", true));
-      if (x < bbox.left || x > bbox.left + bbox.width) continue;
-      const ink = colour({ onset: "--muted", firing: "--critical", resolved: "--good" }[mark.kind]);
-      ctx.strokeStyle = ink;
-      ctx.fillStyle = ink;
-      ctx.lineWidth = scale * 1.25;
-      ctx.setLineDash(mark.kind === "onset" ? [4 * scale, 4 * scale] : []);
+    ctx.lineWidth = scale * 1.25;
+    for (const { x, kind } of marks) {
+      ctx.strokeStyle = colour(INK[kind]);
+      ctx.setLineDash(kind === "onset" ? [4 * scale, 4 * scale] : []);
       ctx.beginPath();
       ctx.moveTo(x, bbox.top);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
-      const width = ctx.measureText(mark.text).width;
-      const start = x + width + 6 * scale > bbox.left + bbox.width ? x - width - 4 * scale : x + 4 * scale;
-      const row = free.findIndex((each) => start > each);
-      if (row === -1) continue;
-      ctx.fillText(mark.text, start, row ? bbox.top + 3 * scale : Math.max(0, bbox.top - 13 * scale));
-      free[row] = start + width;
     }
+    this.#labels(plot, marks, scale);
     ctx.restore();
+  }
+
+  /** A word at each line, the more telling first, in two rows; where there is no room, or the same word is close, none. */
+  #labels({ ctx, bbox }, marks, scale) {
+    const taken = [[], []];
+    const rank = Object.keys(INK);
+    for (const { x, kind, text } of [...marks].sort((a, b) => rank.indexOf(a.kind) - rank.indexOf(b.kind))) {
+      const width = ctx.measureText(text).width;
+      const isLeft = x + width + 6 * scale > bbox.left + bbox.width;
+      const [from, to] = isLeft ? [x - width - 4 * scale, x] : [x + 4 * scale, x + width + 8 * scale];
+      if (taken.flat().some((each) => each.text === text && each.from < to + 20 * scale && from < each.to + 20 * scale)) continue;
+      const row = taken.findIndex((row) => row.every((each) => each.to < from || to < each.from));
+      if (row === -1) continue;
+      taken[row].push({ from, to, text });
+      ctx.fillStyle = colour(INK[kind]);
+      ctx.fillText(text, from, row ? bbox.top + 3 * scale : Math.max(0, bbox.top - 13 * scale));
+    }
   }
 
   // What the chart says, for those who point at it and those who do not see it.

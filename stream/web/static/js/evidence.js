@@ -19,13 +19,14 @@ export function evidence(alert) {
 function comparison(alert) {
   const text = t("evidence.compared", {
     from: percent(alert.baseline_share), from_interval: interval(alert.baseline_interval),
-    to: percent(alert.current_share), to_interval: interval(alert.current_interval),
+    peak: percent(alert.peak_share), to: percent(alert.current_share), to_interval: interval(alert.current_interval),
   });
   return el("figure", { class: "comparison" },
     el("figcaption", {}, t("evidence.share")),
     scale(text, [
       ["usual", t("evidence.before"), alert.baseline_share, alert.baseline_interval],
-      [alert.state === "firing" ? alert.severity : "resolved", t("evidence.since"), alert.current_share, alert.current_interval],
+      ["peak", t("evidence.peak"), alert.peak_share, [alert.peak_share, alert.peak_share]],
+      [alert.state === "firing" ? alert.severity : "resolved", t(alert.state === "firing" ? "evidence.since" : "evidence.end"), alert.current_share, alert.current_interval],
     ]),
     alert.rate && rate(alert.rate));
 }
@@ -56,7 +57,6 @@ function facts(alert) {
     [alert.state === "firing" ? "alert.last" : "alert.resolved_at", time(alert.at)],
     ["alert.duration", span(alert.duration_s)],
     ["alert.negatives", t("evidence.of", { part: exact(alert.negatives), all: exact(alert.events) })],
-    ["alert.peak", percent(alert.peak_share)],
     ["alert.authors", exact(alert.distinct_authors)],
     ["alert.budget", counted("alert.run_length", Math.round(alert.false_alarm_run_length))],
     ["alert.model", visible(alert.model_version)],

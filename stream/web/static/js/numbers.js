@@ -1,13 +1,13 @@
 // Numbers as people read them, in the interface's language.
 
-import { language } from "./texts.js";
+import { locale } from "./texts.js";
 
-const whole = new Intl.NumberFormat(language);
-const short = new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
-const one = new Intl.NumberFormat(language, { maximumFractionDigits: 1, minimumFractionDigits: 1 });
-const signed = new Intl.NumberFormat(language, { maximumFractionDigits: 2, minimumFractionDigits: 2, signDisplay: "exceptZero" });
-const percents = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1, minimumFractionDigits: 1 });
-const roundPercents = new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 0 });
+const whole = new Intl.NumberFormat(locale);
+const short = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
+const one = new Intl.NumberFormat(locale, { maximumFractionDigits: 1, minimumFractionDigits: 1 });
+const signed = new Intl.NumberFormat(locale, { maximumFractionDigits: 2, minimumFractionDigits: 2, signDisplay: "exceptZero" });
+const percents = new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 1, minimumFractionDigits: 1 });
+const roundPercents = new Intl.NumberFormat(locale, { style: "percent", maximumFractionDigits: 0 });
 
 export const NONE = "–";
 

@@ -4,6 +4,9 @@ const known = JSON.parse(document.getElementById("texts").textContent);
 
 export const language = document.documentElement.lang;
 
+/** For numbers and dates: the reader's own kind of the language (en-GB, zh-Hant-TW), where the browser names one. */
+export const locale = navigator.languages.find((each) => each.slice(0, 2) === language.slice(0, 2)) ?? language;
+
 const plurals = new Intl.PluralRules(language);
 
 /** The text of a key, its `{names}` filled in. A key that is not there is our mistake, and is shown as one. */
@@ -23,7 +26,7 @@ export function named(group, name) {
   return known[`${group}.${name}`] ?? visible(name);
 }
 
-const whole = new Intl.NumberFormat(language);
+const whole = new Intl.NumberFormat(locale);
 
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff]/g;
 
