@@ -51,13 +51,15 @@ class WebServer:
 
 
 def own_names(servers: Any) -> dict[str, str]:
-    """Variables that give a module's tests names of their own on the session's servers, as ``env`` does a test's."""
+    """Variables that give a module's tests names of their own, as ``env`` gives a test's."""
     unique = f"test-{uuid4().hex[:10]}"
     return {
         "REVIEWPULSE_KAFKA": servers.kafka,
         "REVIEWPULSE_REDIS": servers.redis,
         "REVIEWPULSE_NAMESPACE": unique,
-        **{f"REVIEWPULSE_TOPIC_{name.upper()}": f"{unique}.{name}" for name in ("reviews", "chats", "alerts")},
+        "REVIEWPULSE_TOPIC_REVIEWS": f"{unique}.reviews",
+        "REVIEWPULSE_TOPIC_CHATS": f"{unique}.chats",
+        "REVIEWPULSE_TOPIC_ALERTS": f"{unique}.alerts",
         "REVIEWPULSE_PARTITIONS": "4",
         "REVIEWPULSE_SESSION_TIMEOUT_S": "6",
     }

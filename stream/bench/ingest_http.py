@@ -1,12 +1,12 @@
 """How fast events come in over HTTP, beside the clients that speak Kafka themselves.
 
 Rules:
-- One run, one broker: each contestant sends the same events in turn, several rounds. Figures are medians, ratios
-  are taken round by round.
-- All of them judge each event by the worker's decoder, but for the last, which only writes: aiokafka's producer
-  with acks from every replica, as fast as it goes.
-- The senders over HTTP are plain: batches made beforehand, each connection sends its next one when the last was
-  acknowledged. Their CPU is not the server's, and is not counted.
+- One run, one broker: each contestant sends the same events in turn, several rounds. Figures are medians,
+  ratios are taken round by round.
+- All of them judge each event by the worker's decoder, but for the last, which only writes: aiokafka's
+  producer with acks from every replica, as fast as it goes.
+- The senders over HTTP are plain: batches made beforehand, each connection sends its next one when the last
+  was acknowledged. Their CPU is not the server's, and is not counted.
 - In the end the log must hold what every contestant was told it holds.
 """
 

@@ -12,8 +12,9 @@ def web(
 ) -> None:
     """Serves the live page and the HTTP API until SIGTERM or Ctrl-C.
 
-    The API is under `/api/v1`; `/api/v1/openapi.json` describes it. Without REVIEWPULSE_WEB_TOKENS everybody on
-    this machine may use it, and it listens on loopback only. Waits for Kafka and Redis when they are away.
+    The API is under `/api/v1`; `/api/v1/openapi.json` describes it (docs/http-api.md). Without
+    REVIEWPULSE_WEB_TOKENS everybody on this machine may use it, and it listens on loopback only. It waits for
+    Kafka and Redis when they are away. Exit codes: 0 stopped, 2 wrong settings, or the port is taken.
     """
     from stream import logs
     from stream.settings import load

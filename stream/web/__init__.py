@@ -1,8 +1,9 @@
 """What people look at and other programs ask over HTTP: ``reviewpulse web``.
 
 Rules:
-- ``app.create_app`` makes the application of parts. Each part is a module here with a function ``part(shared)``
-  that returns a ``shared.Part``: its route handlers, and what runs as long as the server does.
+- ``app.create_app`` makes the application of parts. Each part is a module here with a function
+  ``part(shared)`` that returns a ``shared.Part``: its route handlers, and what runs as long as the server
+  does.
   - ``stream.web.api``: counters, alerts, silences, scores, the way in for events, sessions, health.
   - ``stream.web.live``: overview, series, search, server-sent events; its lifespan keeps the live view.
   - ``stream.web.pages``: the page and what it is made of.

@@ -1,8 +1,8 @@
 """The alerts there are, in memory, followed from Kafka once for the whole server.
 
 Rules:
-- The topic is compacted: it holds each alert's last transition, and the earlier ones until compaction. What it
-  holds is read at the start; ``caught_up`` says that this is done.
+- The topic is compacted: it holds each alert's last transition, and the earlier ones until compaction. What
+  it holds is read at the start; ``caught_up`` says that this is done.
 - One thread reads; everything else happens on the event loop, so that readers need no lock.
 - A broker that is away is waited for, and what it told before stays readable: ``trouble`` says what is wrong.
 - Memory is bounded by ``KEPT`` alerts; the ones whose last transition is oldest go first.

@@ -1,11 +1,12 @@
 """One connection: what uvicorn's protocol leaves to chance is bounded here.
 
 Rules:
-- A request's head has ``HEAD_S`` and ``MOST_HEAD_BYTES``; neither uvicorn nor httptools bounds it (slow loris).
+- A request's head has ``HEAD_S`` and ``MOST_HEAD_BYTES``; neither uvicorn nor httptools bounds it (slow
+  loris).
 - A body must come at ``LEAST_BYTES_PER_S`` at least, as long as it is we who wait for it.
 - Who does not take the answer for ``STALLED_S`` is cut off: its part of the answer waits in memory.
-- When an answer is out before the body is in (a refusal), the rest is read for ``LINGER_S`` and dropped: closing at
-  once would take the answer away from under a sender that still writes.
+- When an answer is out before the body is in (a refusal), the rest is read for ``LINGER_S`` and dropped:
+  closing at once would take the answer away from under a sender that still writes.
 - What is refused here is answered in the API's shape of errors, and the connection closes.
 
 Times are looked at by ``look``, once a second for all connections: no timer a request.
@@ -152,7 +153,7 @@ class Connection(HttpToolsProtocol):
         elif self._reading == "head" and since_s >= HEAD_S:
             self._refuse(408, f"The request's head did not come within {HEAD_S:g} s.")
         elif self._reading == "body":
-            self._look_at_body(now_s, since_s)
+            self._look_at_body(since_s)
         elif since_s >= IDLE_S and (self.cycle is None or self.cycle.response_complete):
             self.transport.close()
 
@@ -164,7 +165,7 @@ class Connection(HttpToolsProtocol):
         elif now_s - self._stalled_since_s >= STALLED_S:
             self.transport.abort()
 
-    def _look_at_body(self, now_s: float, since_s: float) -> None:
+    def _look_at_body(self, since_s: float) -> None:
         if self.flow.read_paused:
             self._begin("body")  # it is we who do not read
         elif since_s >= BODY_WINDOW_S:

@@ -47,7 +47,15 @@ WELL = {
     "201": "Done.",
     "202": "All of it is in Kafka's log, acknowledged by every in-sync replica.",
 }
-EVERYWHERE = ("401", "408", "421", "431")
+EVERYWHERE = ("400", "401", "408", "421", "431")
+_RETRY_AFTER: dict[str, Any] = {
+    "headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "string"}, "required": True}}
+}
+HEADERS_OF: dict[str, dict[str, Any]] = {
+    "401": {"headers": {"WWW-Authenticate": {"description": "How to ask.", "schema": {"type": "string"}}}},
+    "429": _RETRY_AFTER,
+    "503": _RETRY_AFTER,
+}
 EXAMPLE_TIME = "2026-11-23T10:00:00Z"
 EXAMPLES = {
     "reviews": {
@@ -71,8 +79,8 @@ DESCRIPTION = """\
 Counters, alerts and silences of Reviewpulse, and a way in for its events.
 
 Times are RFC 3339 in UTC. Product ids are any text, so they are always query parameters or fields. Errors are
-`{"error": "one sentence"}`. Where the server has tokens, send `Authorization: Bearer TOKEN`; each operation says
-which scope it needs (`read`, `ingest`, `operate`).
+`{"error": "one sentence"}`. Where the server has tokens, send `Authorization: Bearer TOKEN`; each operation
+says which scope it needs (`read`, `ingest`, `operate`).
 """
 
 
@@ -92,7 +100,7 @@ class Document(JsonRenderPlugin):
 
 
 class _OnlyTheDocument(Router):
-    """Litestar's router of documents without its page for unknown paths: those are the application's to answer."""
+    """Litestar's router of documents without its page for unknown paths: the application answers those."""
 
     def register(self, value: Any) -> Any:
         if getattr(value, "name", None) != OPENAPI_JSON_HANDLER_NAME:
@@ -212,32 +220,27 @@ def _complete(path: str, method: str, operation: dict[str, Any], scope: str | No
     takes_events = path.startswith("/api/v1/") and channel in EVENT_TYPES
     if takes_events:
         operation["requestBody"] = _events_body(channel)
-    statuses = {*EVERYWHERE}
-    if operation.get("parameters") or operation.get("requestBody"):
-        statuses.add("400")
-    if scope is not None or method in UNSAFE:
-        statuses.add("403")
-    if operation.get("requestBody"):
-        statuses |= {"413", "415"}
-    if scope is not None:
-        statuses.add("503")
-    if takes_events or channel == "score":
-        statuses.add("429")
-    if "{" in path or channel == "acknowledgements":
-        statuses.add("404")
-    for status in sorted(statuses):
+    for status in sorted(_refusals(path, method, operation, scope)):
         if status == "400" and takes_events:
             responses[status] = _answer(REFUSALS[status], "PartlyAccepted", "Error")
         elif status not in responses or status == "400":
-            responses[status] = _answer(REFUSALS[status], "Error")
-            if status in ("429", "503"):
-                responses[status]["headers"] = {
-                    "Retry-After": {"description": "Seconds.", "schema": {"type": "string"}, "required": True}
-                }
-            if status == "401":
-                responses[status]["headers"] = {
-                    "WWW-Authenticate": {"description": "How.", "schema": {"type": "string"}}
-                }
+            responses[status] = _answer(REFUSALS[status], "Error") | HEADERS_OF.get(status, {})
+
+
+def _refusals(path: str, method: str, operation: Mapping[str, Any], scope: str | None) -> set[str]:
+    """The statuses that an operation may be refused with."""
+    statuses = {*EVERYWHERE}
+    if scope is not None:
+        statuses |= {"403", "503"}
+    if method in UNSAFE:
+        statuses.add("403")
+    if operation.get("requestBody"):
+        statuses |= {"413", "415"}
+    if path.endswith(("/reviews", "/chats", "/score")):
+        statuses.add("429")
+    if "{" in path or path.endswith("/acknowledgements"):
+        statuses.add("404")
+    return statuses
 
 
 def _without_null(schema: dict[str, Any]) -> None:
@@ -247,7 +250,8 @@ def _without_null(schema: dict[str, Any]) -> None:
         schema["type"] = kinds[0] if len(kinds) == 1 else kinds
     if "enum" in schema:
         schema["enum"] = [value for value in schema["enum"] if value is not None]
-    if "oneOf" in schema and len(kept := [each for each in schema["oneOf"] if each.get("type") != "null"]) == 1:
+    kept = [each for each in schema.get("oneOf", ()) if each.get("type") != "null"]
+    if len(kept) == 1:
         del schema["oneOf"]
         schema.update(kept[0])
 

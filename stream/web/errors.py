@@ -19,7 +19,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from stream.errors import DependencyError, EventError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ def of_ours(request: Request[Any, Any, Any], error: Exception) -> Response[Error
     return refusal(500, "Something is wrong here; the server's log says what.")
 
 
-HANDLERS: dict[type[Exception], Any] = {
+HANDLERS: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]] = {
     HTTPException: of_http,
     UsageError: of_usage,
     EventError: of_usage,

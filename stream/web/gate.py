@@ -3,8 +3,8 @@
 Rules:
 - The ``Host`` must be one of ours where there are no tokens: else a page on another site could rebind its own
   name to this address (DNS rebinding) and read as if it were ours.
-- What changes something and comes from a browser must come from our own pages: its ``Origin`` is this host, and
-  ``Sec-Fetch-Site`` says so too. A bearer token proves more than that: no other site can send it.
+- What changes something and comes from a browser must come from our own pages: its ``Origin`` is this host,
+  and ``Sec-Fetch-Site`` says so too. A bearer token proves more than that: no other site can send it.
 - A wrong token is refused, never taken for none.
 - A parameter that does not exist is refused: ``windw=1h`` must not be answered as if nothing had been asked.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping  # noqa: TC003  # the named tuple's annotation
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from litestar.datastructures import Headers, MutableScopeHeaders
@@ -24,7 +24,7 @@ from stream.web.errors import refusal
 from stream.web.tokens import COOKIE, EVERYBODY, NOBODY, Identity
 
 if TYPE_CHECKING:
-    from litestar.types import ASGIApp, Message, Receive, Scope, Send
+    from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
     from stream.settings import Settings
     from stream.web.tokens import Tokens
@@ -43,7 +43,7 @@ HEADERS = {
 
 
 CONTENT_TYPES = ("application/json", "application/x-ndjson")
-"""A page of another site can send neither without asking first (a preflight request), which nobody answers."""
+"""A page of another site can send neither without asking first (a preflight request); nobody answers that."""
 
 
 class _No(NamedTuple):
@@ -77,6 +77,7 @@ class Gate(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Lets a request in, or answers why not."""
+        assert scope["type"] == "http"  # there are no websockets
         headers = Headers.from_scope(scope)
         no = self._wrong_host(headers) or self._from_elsewhere(scope, headers)
         identity = None
@@ -87,7 +88,8 @@ class Gate(ASGIMiddleware):
             scope["state"]["identity"] = identity
             await next_app(scope, receive, send)
             return
-        answer = refusal(no.status, no.sentence, no.headers).to_asgi_response(None, None)  # type: ignore[arg-type]
+        answer: Any = refusal(no.status, no.sentence, no.headers)
+        answer = answer.to_asgi_response(None, None)  # it needs neither the application nor the request
         await answer(scope, receive, send)
 
     def _wrong_host(self, headers: Headers) -> _No | None:
@@ -97,7 +99,7 @@ class Gate(ASGIMiddleware):
         sentence = f"This server does not answer to the host {host[:100]!r}: see REVIEWPULSE_WEB_NAMES."
         return _No(421, sentence)
 
-    def _from_elsewhere(self, scope: Scope, headers: Headers) -> _No | None:
+    def _from_elsewhere(self, scope: HTTPScope, headers: Headers) -> _No | None:
         if scope["method"] in SAFE or headers.get("authorization", "").lower().startswith("bearer "):
             return None
         origin = headers.get("origin")
@@ -106,7 +108,7 @@ class Gate(ASGIMiddleware):
             return None
         return _No(403, "This came from another site's page: only our own pages may change something.")
 
-    def _wrong_request(self, scope: Scope, headers: Headers) -> _No | None:
+    def _wrong_request(self, scope: HTTPScope, headers: Headers) -> _No | None:
         if not scope["path"].startswith("/api/"):
             return None
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -122,7 +124,7 @@ class Gate(ASGIMiddleware):
         listed = f": take {', '.join(sorted(known))}" if known else ""
         return _No(400, f"There is no parameter {strange[:100]!r} here{listed}.")
 
-    def _known_parameters(self, scope: Scope) -> frozenset[str]:
+    def _known_parameters(self, scope: HTTPScope) -> frozenset[str]:
         if self._parameters is None:
             self._parameters = {
                 id(handler): frozenset(each.field_alias for each in model.expected_query_params)

@@ -1,16 +1,16 @@
 """The way in for events over HTTP: judged, written to Kafka, and answered when the broker has them.
 
 Rules:
-- An event is judged as ``EventProducer`` judges it, by the worker's own decoder. Bad ones of a batch are named by
-  line; the good ones go.
+- An event is judged as ``EventProducer`` judges it, by the worker's own decoder. Bad ones of a batch are
+  named by line; the good ones go.
 - "Accepted" means that every in-sync replica has acknowledged it. So whoever was told so need not care what
   becomes of this server; whoever was not told sends again: what arrives twice counts once (by ``event_id``).
-- One producer for all, without Kafka's idempotence: a retry within it repeats at most what the counting leaves
-  out anyway, and every broker takes it. It keeps the order of a partition.
-- What waits is bounded in bytes (``REVIEWPULSE_WEB_INFLIGHT_BYTES``): beyond it callers are told to come again.
-  So they are, at once, while Kafka is away; a new producer is made until one is connected.
-- Judging holds the event loop for ``EVENTS_A_STEP`` events at a time. A thread would hold the interpreter for as
-  long: it is msgspec and dictionaries.
+- One producer for all, without Kafka's idempotence: a retry within it repeats at most what the counting
+  leaves out anyway, and every broker takes it. It keeps the order of a partition.
+- What waits is bounded in bytes (``REVIEWPULSE_WEB_INFLIGHT_BYTES``): beyond it callers are told to come
+  again. So they are, at once, while Kafka is away; a new producer is made until one is connected.
+- Judging holds the event loop for ``EVENTS_A_STEP`` events at a time. A thread would hold the interpreter for
+  as long: it is msgspec and dictionaries.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class Ingest:
     def __init__(self, settings: Settings) -> None:
         if settings.web_inflight_bytes < 2 * settings.web_batch_bytes:
             raise UsageError(
-                "REVIEWPULSE_WEB_INFLIGHT_BYTES must be at least twice REVIEWPULSE_WEB_BATCH_BYTES, or a large"
-                " batch would never be taken."
+                "REVIEWPULSE_WEB_INFLIGHT_BYTES must be at least twice REVIEWPULSE_WEB_BATCH_BYTES, or a"
+                " large batch would never be taken."
             )
         self._settings = settings
         self._limits = limits_of(settings)
@@ -153,7 +153,8 @@ class Ingest:
 
     def _hold(self, size: int) -> None:
         if self._waiting_bytes + size > self._settings.web_inflight_bytes:
-            raise Unavailable("Too many events are on their way to Kafka already: send these again soon.", 429)
+            sentence = "Too many events are on their way to Kafka already: send these again soon."
+            raise Unavailable(sentence, 429)
         self._waiting_bytes += size
 
     def _failed(self, producer: Any, error: Exception, sent: int) -> Unavailable:
@@ -238,9 +239,9 @@ class Holding:
 
 
 def lines_of(body: bytes) -> list[tuple[int, bytes]]:
-    """Numbered lines of JSON lines, without blank ones.
+    r"""Numbered lines of JSON lines, without blank ones.
 
-    >>> lines_of(b'{"a": 1}\\n\\n {"b": 2}\\r\\n')
+    >>> lines_of(b'{"a": 1}\n\n {"b": 2}\r\n')
     [(1, b'{"a": 1}'), (3, b'{"b": 2}')]
     """
     lines = body.removeprefix(b"\xef\xbb\xbf").split(b"\n")
@@ -265,7 +266,8 @@ _hash = lru_cache(65_536)(murmur2)  # in Python each costs 10 µs
 
 def _partition(key: bytes, all_partitions: list[int], _: list[int]) -> int:
     """Kafka's own partitioning by key, as ``EventProducer`` has it."""
-    return all_partitions[(_hash(key) & 0x7FFFFFFF) % len(all_partitions)]
+    hashed: int = _hash(key)
+    return all_partitions[(hashed & 0x7FFFFFFF) % len(all_partitions)]
 
 
 async def _stop(producer: Any) -> None:

@@ -77,9 +77,7 @@ class Scoring:
         if self._scorer is None:
             self._scorer = load_scorer(self._settings)
         scorer = self._scorer
-        probabilities = score_encoded(
-            scorer, scorer.encode(texts), token_budget=self._settings.token_budget
-        )
+        probabilities = score_encoded(scorer, scorer.encode(texts), token_budget=self._settings.token_budget)
         labels = scorer.label(probabilities)
         return [
             _view(LABELS[label], [round(float(p), 6) for p in row], scorer.version)

@@ -2,8 +2,8 @@
 
 Rules:
 - It listens beyond loopback only with tokens.
-- When told to end it takes no new connection, ends the streams at once (``Shared.stopping``), and finishes what
-  is being answered, for ``GRACE_S`` at most.
+- When told to end it takes no new connection, ends the streams at once (``Shared.stopping``), and finishes
+  what is being answered, for ``GRACE_S`` at most.
 """
 
 from __future__ import annotations
@@ -152,7 +152,9 @@ def most_connections() -> int:
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft - RESERVED_FILES)
+    if soft == resource.RLIM_INFINITY:
+        return MOST_CONNECTIONS
+    return min(MOST_CONNECTIONS, soft - RESERVED_FILES)
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -3,7 +3,8 @@
 Rules:
 - Scopes: ``read`` sees counters and alerts, ``ingest`` sends events, ``operate`` silences and acknowledges.
   None implies another.
-- Without tokens everybody whom the server lets in may do everything; ``server`` then listens on loopback only.
+- Without tokens everybody whom the server lets in may do everything; ``server`` then listens on loopback
+  only.
 - A token is compared in constant time with every known one, and never logged, shown or sent back.
 - A session is the page's way to carry a token: a signed cookie that scripts cannot read and that other sites'
   requests do not carry. It is signed with the token itself, so it outlives a restart of the server, holds for

@@ -100,7 +100,9 @@ def test_chat_lines_go_to_their_own_topic_and_an_agents_line_goes_too(server: We
 
 def test_the_good_ones_of_a_batch_go_and_the_bad_ones_are_named(server: WebServer, log: Log) -> None:
     good = [review(), review()]
-    body = b"\n".join([lines(good[0]), b"", b'{"event_id": 3}', b"{", lines(review(text=" ")), lines(good[1])])
+    body = b"\n".join(
+        [lines(good[0]), b"", b'{"event_id": 3}', b"{", lines(review(text=" ")), lines(good[1])]
+    )
     answer = server.post("/api/v1/reviews", content=body, headers=BATCH)
     assert (answer.status_code, answer.json()) == (
         400,
@@ -184,7 +186,9 @@ def test_every_202_is_in_the_log_after_the_server_was_killed(names: dict[str, st
     for _ in range(3):
         with web_server(names) as server:
             server.wait_until_ready()
-            senders = [threading.Thread(target=_send_until_dead, args=(server, acknowledged)) for _ in range(4)]
+            senders = [
+                threading.Thread(target=_send_until_dead, args=(server, acknowledged)) for _ in range(4)
+            ]
             before = len(acknowledged)
             for each in senders:
                 each.start()

@@ -1,16 +1,15 @@
-"""The OpenAPI document against the real server: whatever it allows is answered as it says, and never with 500."""
+"""The OpenAPI document against the real server: whatever it allows is answered as it says, and never with
+500."""
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase
-from hypothesis.errors import Unsatisfiable
+from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from web_server import WebServer, web_server
 
@@ -21,15 +20,15 @@ if TYPE_CHECKING:
 
     from stream.settings import Settings
 
-TOKEN = "a-token-that-may-do-everything"
+TOKEN = "a-token-that-may-do-everything"  # noqa: S105
 EXAMPLES = 25
 """Of each operation and phase: about a minute for all of it on two cores."""
 
 INEXPRESSIBLE = {
     path: [positive_data_acceptance] for path in ("/api/v1/reviews", "/api/v1/chats", "/api/v1/silences")
 }
-"""What a schema cannot say: a text of blanks is none, a time must not be ahead of the clock, a silence must be of
-something. Everything else of these is checked."""
+"""What a schema cannot say: blanks are no text, no time is ahead of the clock, a silence is of something.
+Everything else of these is checked."""
 
 REJECTED = ["400", "401", "403", "404", "405", "413", "415", "431"]
 """Schemathesis does not know 413 and 431 for refusals of a request that is too large."""
@@ -63,8 +62,6 @@ def test_what_the_document_allows_is_answered_as_it_says(server: WebServer) -> N
 
 
 def _examine(operation: Any, mode: Any, failures: list[str]) -> None:
-    from hypothesis import given
-
     strategy = operation.as_strategy(generation_mode=mode)
 
     @given(case=strategy)

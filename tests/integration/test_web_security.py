@@ -1,4 +1,5 @@
-"""What a server on a real socket refuses, and how: tokens, scopes, other sites' pages, slow and large requests."""
+"""What a server on a real socket refuses, and how: tokens, scopes, other sites' pages, slow and large
+requests."""
 
 from __future__ import annotations
 
@@ -125,7 +126,9 @@ def test_the_page_signs_in_with_a_token_and_out_again(server: WebServer) -> None
     assert server.client.delete("/api/v1/session").json() == {"scopes": [], "needs_token": True}
     assert server.get("/api/v1/leaders").status_code == 401
     # It holds no longer on this server, whoever kept it.
-    assert server.get("/api/v1/leaders", headers={"Cookie": f"reviewpulse_session={stolen}"}).status_code == 401
+    assert (
+        server.get("/api/v1/leaders", headers={"Cookie": f"reviewpulse_session={stolen}"}).status_code == 401
+    )
 
 
 @pytest.mark.parametrize(
@@ -330,9 +333,17 @@ class _Slow:
         (["--host", "256.1.1.1"], {"REVIEWPULSE_WEB_TOKENS": TOKENS}, "256.1.1.1:8000 cannot be listened on"),
         ([], {"REVIEWPULSE_WEB_TOKENS": "wall:read"}, "entry 1 is not written name:scope+scope:token"),
         ([], {"REVIEWPULSE_WEB_TOKENS": f"wall:write:{WALL}"}, "'wall' has a scope that is none"),
-        ([], {"REVIEWPULSE_WEB_TOKENS": "wall:read:short"}, "the token of 'wall' has fewer than 16 characters"),
+        (
+            [],
+            {"REVIEWPULSE_WEB_TOKENS": "wall:read:short"},
+            "the token of 'wall' has fewer than 16 characters",
+        ),
         ([], {"REVIEWPULSE_WEB_TOKENS": ""}, "it holds no token"),
-        ([], {"REVIEWPULSE_WEB_INFLIGHT_BYTES": "4096"}, "must be at least twice REVIEWPULSE_WEB_BATCH_BYTES"),
+        (
+            [],
+            {"REVIEWPULSE_WEB_INFLIGHT_BYTES": "4096"},
+            "must be at least twice REVIEWPULSE_WEB_BATCH_BYTES",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_said_in_one_sentence(

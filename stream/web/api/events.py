@@ -90,7 +90,8 @@ async def _take(
     if not taken.refused:
         return Response(Accepted(taken.accepted), status_code=202)
     line, reason = taken.refused[0]
-    error = f"{len(taken.refused):,} of {len(events):,} events were refused; the first, in line {line}: {reason}."
+    of_all = f"{len(taken.refused):,} of {len(events):,} events were refused"
+    error = f"{of_all}; the first, in line {line}: {reason}."
     refused = [RefusedEvent(*each) for each in taken.refused]
     return Response(PartlyAccepted(error, taken.accepted, refused), status_code=400)
 
