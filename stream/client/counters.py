@@ -54,6 +54,11 @@ class _Reader:
         self._now_ms = now_ms
         self._live = LiveLayout(self._settings.namespace)
 
+    @property
+    def layout(self) -> Layout:
+        """Where the counters were when something was read last; it changes with a rebuild or a reshard."""
+        return self._live.layout
+
     def _get(self, product_ids: Sequence[str], window: str) -> Question[list[ProductCounts]]:
         return self._live.asked(
             lambda layout: counts.ask_products(layout, product_ids, window, self._now_ms())

@@ -213,6 +213,11 @@ class LiveLayout:
     def __init__(self, namespace: str) -> None:
         self._known: tuple[bytes | None, Layout] = (None, Layout(namespace, 1))
 
+    @property
+    def layout(self) -> Layout:
+        """Where they were when something was read last."""
+        return self._known[1]
+
     def asked(self, question: Callable[[Layout], Question[A]]) -> Question[A]:
         """A question about the live counters, whichever they are by the time it is answered.
 

@@ -41,9 +41,11 @@ async def test_all_are_read_once_and_then_only_what_is_new(counters: Counters) -
     products = knowing(counters)
     counters.products = {"lamp": NOW_MS, "kettle": NOW_MS - 10**9}
     await products.look(NOW_MS, products=2)
+    await products.look(NOW_MS + 1, products=2)
+    assert counters.asked == [None]  # none is new
     counters.products["Lamp 2"] = LATER_MS
     await products.look(LATER_MS, products=3)
-    assert counters.asked == [None, NOW_MS - OVERLAP_MS]
+    assert counters.asked == [None, NOW_MS + 1 - OVERLAP_MS]
     assert await products.search("LAMP", 10) == ["lamp", "Lamp 2"]
 
 
