@@ -103,6 +103,10 @@ HANDLERS: dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Re
 }
 
 
+_NO_BODY = "data: 'data'"
+"""How Litestar tells that there is none."""
+
+
 def _sentence(error: HTTPException) -> str:
     if isinstance(error, ValidationException) and isinstance(error.extra, list):
         flaws = [
@@ -110,6 +114,8 @@ def _sentence(error: HTTPException) -> str:
             for each in error.extra
             if isinstance(each, dict)
         ]
+        if flaws == [_NO_BODY]:
+            return "The body is empty."
         if flaws:
             return "; ".join(flaws)[:1_000]
     return str(error.detail)[:1_000]

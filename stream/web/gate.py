@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping  # noqa: TC003  # the named tuple's annotation
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from litestar.datastructures import Headers, MutableScopeHeaders
@@ -77,13 +77,13 @@ class Gate(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         """Lets a request in, or answers why not."""
-        assert scope["type"] == "http"  # there are no websockets
+        http = cast("HTTPScope", scope)  # there are no websockets
         headers = Headers.from_scope(scope)
-        no = self._wrong_host(headers) or self._from_elsewhere(scope, headers)
+        no = self._wrong_host(headers) or self._from_elsewhere(http, headers)
         identity = None
         if no is None:
             identity = self._identity(headers)
-            no = _NO_SUCH_TOKEN if identity is None else self._wrong_request(scope, headers)
+            no = _NO_SUCH_TOKEN if identity is None else self._wrong_request(http, headers)
         if no is None:
             scope["state"]["identity"] = identity
             await next_app(scope, receive, send)
