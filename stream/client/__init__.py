@@ -18,7 +18,7 @@ away is a ``stream.errors.DependencyError``, an event that would be refused an `
 
 from stream.client.alerts import AlertSubscriber
 from stream.client.counters import AsyncLiveCounters, LiveCounters
-from stream.client.counts import Baseline, ChannelTotals, Fleet, ProductCounts, Series, SeriesPoint
+from stream.client.counts import Baseline, ChannelTotals, Figures, Fleet, ProductCounts, Series, SeriesPoint
 from stream.client.notifications import Notifications
 from stream.client.producer import EventProducer
 
@@ -28,6 +28,7 @@ __all__ = [
     "Baseline",
     "ChannelTotals",
     "EventProducer",
+    "Figures",
     "Fleet",
     "LiveCounters",
     "Notifications",

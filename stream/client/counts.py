@@ -148,6 +148,15 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
     points: list[SeriesPoint]
 
 
+class Figures(msgspec.Struct, frozen=True):
+    """What a live view shows of a product."""
+
+    counters: list[ProductCounts]
+    """In every window."""
+    tail: Series
+    """The end of its series of an hour."""
+
+
 class Baseline(msgspec.Struct, frozen=True):
     """The share of negatives that is usual for a product on a channel."""
 
@@ -353,6 +362,25 @@ def ask_series(
     return _series(product_id, [dict(_pairs(reply)) for reply in replies], windows, now_ms)
 
 
+def ask_figures(
+    layout: Layout, product_ids: Sequence[str], points: int, now_ms: int
+) -> Question[list[Figures]]:
+    """All windows of some products and the last minutes of their series, one read of each product's hash."""
+    wanted = {window: _wanted(window, now_ms) for window in WINDOWS}
+    found: list[Figures] = []
+    for some in _chunks(product_ids, PRODUCTS_A_TRIP):
+        replies = yield [("HGETALL", layout.product(each)) for each in some]
+        for product_id, reply in zip(some, replies, strict=True):
+            held = dict(_pairs(reply))
+            counters = [
+                _counts(product_id, window, wants, _as_replied(held, wants))
+                for window, wants in wanted.items()
+            ]
+            (series,) = _series(product_id, [held], ["1h"], now_ms, points)
+            found.append(Figures(counters, series))
+    return found
+
+
 def ask_fleet(
     layout: Layout, windows: Sequence[str], topics: Mapping[str, str], now_ms: int
 ) -> Question[Fleet]:
@@ -493,7 +521,9 @@ def _series(
     hashes: Sequence[Mapping[bytes, bytes]],
     windows: Sequence[str],
     now_ms: int,
+    last: int | None = None,
 ) -> list[Series]:
+    """Series of hashes together; only the ``last`` points where that is given."""
     held = [(hash_, unpack_total(hash_[TOTAL])) for hash_ in hashes if TOTAL in hash_]
     currents = [unpack_current(hash_[CURRENT], total.last_event_ms) for hash_, total in held]
     made = []
@@ -503,10 +533,9 @@ def _series(
         assert buckets is not None
         resolution, _ = spec
         points = []
-        for bucket in buckets:
+        until_now = [each for each in buckets if each // CODES * resolution.width_ms <= now_ms]
+        for bucket in until_now if last is None else until_now[-last:]:
             at_ms = bucket // CODES * resolution.width_ms
-            if at_ms > now_ms:
-                break
             slot = slot_of(bucket)
             name = b"%d" % slot.name
             found = [

@@ -69,7 +69,7 @@ LEADERS_SHOWN = 10
 TAIL_POINTS = 3
 """Minutes of a product's series that come with each look: the one that is now, and those that may still
 change."""
-MOST_WATCHED = 200
+MOST_WATCHED = 512
 """Products whose figures are read at each look; of more that are watched, the others have their turn
 later."""
 
@@ -300,19 +300,20 @@ class LiveView:
         watched = self.viewers.products
         first = self._watched_from % len(watched) if watched else 0
         self._watched_from = first + MOST_WATCHED
-        for product_id in (watched[first:] + watched[:first])[:MOST_WATCHED]:
-            await self.look_at_product(product_id)
+        await self.look_at_products((watched[first:] + watched[:first])[:MOST_WATCHED])
 
-    async def look_at_product(self, product_id: str) -> None:
-        """Reads one product's figures and shows them to those who watch it.
+    async def look_at_products(self, product_ids: Sequence[str]) -> None:
+        """Reads products' figures, all in one round trip, and shows each to those who watch it.
 
         Raises:
             DependencyError: Redis is away or refuses.
         """
-        counters = await self._counters.windows(product_id)
-        series = await self._counters.series(product_id, "1h")
-        tail = msgspec.structs.replace(series, points=series.points[-TAIL_POINTS:])
-        self.viewers.show_product(product_id, self._encode(ProductNow(counters, tail)))
+        if not product_ids:
+            return
+        for product_id, figures in zip(
+            product_ids, await self._counters.figures(product_ids, points=TAIL_POINTS), strict=True
+        ):
+            self.viewers.show_product(product_id, self._encode(ProductNow(figures.counters, figures.tail)))
 
     async def _lead(self) -> None:
         if not len(self.viewers):
@@ -375,7 +376,7 @@ class LiveView:
                 self.viewers.tell_one(viewer, self._encode(view(alert, self._said, now_ms)), now_ms)
         if product_id is not None and self._redis_ok:
             try:
-                await within(ANSWER_S, self.look_at_product(product_id))
+                await within(ANSWER_S, self.look_at_products([product_id]))
             except DependencyError:
                 logger.debug("the first look at a product failed; the next one is due in a second")
         return viewer

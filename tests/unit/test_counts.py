@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from stream.client import counts
 from stream.client.counts import PRODUCTS_A_TRIP, LiveLayout, ProductCounts, leading, wilson_lower
 from stream.core import spike_state
-from stream.core.buckets import RESOLUTIONS, field
+from stream.core.buckets import RESOLUTIONS, WINDOWS, field
 from stream.core.detection import _States as State
 from stream.core.detection import pack
 from stream.errors import DependencyError, UsageError
@@ -224,6 +224,22 @@ def test_a_series_of_a_product_never_seen_is_zeros() -> None:
 def test_a_window_without_a_series_is_refused(window: str) -> None:
     with pytest.raises(UsageError, match="1h, 24h, 7d"):
         FakeRedis().ask(counts.ask_series(Layout("rp", 1), "p", [window], NOW_MS))
+
+
+def test_figures_are_what_windows_and_series_say_in_one_read_of_each_product() -> None:
+    redis = FakeRedis(shards=3)
+    for n, name in enumerate(("p", "q")):
+        sums = [n + 1, 0, 2, 900]
+        buckets = {field(each, NOW_MS - n * 60_000): sums for each in RESOLUTIONS}
+        redis.add(name, sums, NOW_MS - n * 60_000, buckets)
+    found = redis.ask(counts.ask_figures(redis.layout, ["p", "q", "never seen"], 3, NOW_MS))
+    assert redis.trips == 1
+    for product_id, figures in zip(("p", "q", "never seen"), found, strict=True):
+        windows = redis.ask(counts.ask_windows(redis.layout, product_id, list(WINDOWS), NOW_MS))
+        (series,) = redis.ask(counts.ask_series(redis.layout, product_id, ["1h"], NOW_MS))
+        assert figures.counters == windows
+        assert figures.tail.points == series.points[-3:]
+    assert found[1].counters[1].negative == 2
 
 
 def add_fleet(redis: FakeRedis, shard: int, sums: list[int], last_ms: int) -> None:
