@@ -273,6 +273,19 @@ def test_redis_that_is_away_is_told_and_used_again_when_it_is_back() -> None:
             assert server.get("/api/v1/silences").status_code == 200
 
 
+def test_where_its_servers_are_is_told_to_nobody_without_a_token() -> None:
+    token = "a-token-that-may-read"  # noqa: S105
+    away = {"REVIEWPULSE_KAFKA": "127.0.0.1:1", "REVIEWPULSE_REDIS": "redis://127.0.0.1:1/0"}
+    with web_server(away | {"REVIEWPULSE_WEB_TOKENS": f"wall:read:{token}"}) as server:
+        assert server.get("/readyz").json() == {
+            "ok": False,
+            "troubles": ["Redis does not answer.", "The alerts cannot be followed.", "No events are taken."],
+        }
+        known = server.get("/readyz", headers={"Authorization": f"Bearer {token}"}).json()
+        assert "redis://127.0.0.1:1/0" in known["troubles"][0]
+        assert server.end() == 0
+
+
 @pytest.mark.slow
 def test_it_starts_before_kafka_and_redis_do() -> None:
     with LocalServers() as servers:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get
 from litestar.openapi import ResponseSpec
 
 from stream.errors import DependencyError
@@ -30,15 +32,20 @@ async def livez() -> Health:
     summary="Whether Redis and Kafka answer",
     responses={503: ResponseSpec(Health, generate_examples=False, description="Something does not answer.")},
 )
-async def readyz(shared: Shared) -> Response[Health]:
-    """503 with what is wrong; needs no token."""
-    troubles = []
+async def readyz(shared: Shared, request: Request[Any, Any, Any]) -> Response[Health]:
+    """503 with what is wrong. It needs no token; addresses are told only to those who have one."""
+    troubles = {}
     try:
         await shared.counters.get("readyz", "all")
     except DependencyError as error:
-        troubles.append(str(error))
-    troubles += [each for each in (shared.alerts.trouble, shared.ingest.trouble) if each is not None]
-    return Response(Health(not troubles, troubles), status_code=503 if troubles else 200)
+        troubles["Redis does not answer."] = str(error)
+    if shared.alerts.trouble is not None:
+        troubles["The alerts cannot be followed."] = shared.alerts.trouble
+    if shared.ingest.trouble is not None:
+        troubles["No events are taken."] = shared.ingest.trouble
+    is_known = bool(request.scope["state"]["identity"].scopes)
+    told = list(troubles.values() if is_known else troubles)
+    return Response(Health(not told, told), status_code=503 if told else 200)
 
 
 HANDLERS = [livez, readyz]

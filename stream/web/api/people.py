@@ -6,6 +6,7 @@ import secrets
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
+import structlog
 from litestar import Request, delete, get, post
 from litestar.exceptions import NotFoundException
 from litestar.params import Parameter
@@ -19,6 +20,9 @@ from stream.web.tokens import needs
 
 if TYPE_CHECKING:
     from typing import Any
+
+
+log = structlog.get_logger("web")
 
 
 class SilenceView(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,6 +117,7 @@ async def add_silence(shared: Shared, request: Request[Any, Any, Any], data: New
         everything=data.everything,
     )
     await shared.people.silence(made)
+    log.info("a silence was made", id=made.id, author=made.author, by=_asker(request))
     return view(made, start_ms)
 
 
@@ -124,13 +129,17 @@ async def add_silence(shared: Shared, request: Request[Any, Any, Any], data: New
     status_code=200,
 )
 async def end_silence(
-    shared: Shared, silence_id: Annotated[str, Parameter(pattern="^[0-9a-f]{8}$", min_length=8, max_length=8)]
+    shared: Shared,
+    request: Request[Any, Any, Any],
+    silence_id: Annotated[str, Parameter(pattern="^[0-9a-f]{8}$", min_length=8, max_length=8)],
 ) -> SilenceView:
     """Answers with the silence as it was."""
     try:
-        return view(await shared.people.end_silence(silence_id), now_ms())
+        ended = await shared.people.end_silence(silence_id)
     except UsageError:
         raise NotFoundException(f"There is no silence {silence_id!r} that is not over.") from None
+    log.info("a silence was ended", id=silence_id, by=_asker(request))
+    return view(ended, now_ms())
 
 
 @post(
@@ -154,6 +163,7 @@ async def acknowledge(
         alert_id=data.alert_id, at_ms=at_ms, author=_author(request, data.author), note=data.note
     )
     await shared.people.acknowledge(made)
+    log.info("an alert was acknowledged", alert=made.alert_id, author=made.author, by=_asker(request))
     return AcknowledgementView(alert_id=made.alert_id, at=rfc3339(at_ms), author=made.author, note=made.note)
 
 
@@ -182,7 +192,13 @@ def view(silence: Silence, at_ms: int) -> SilenceView:
 def _author(request: Request[Any, Any, Any], given: str | None) -> str:
     if given is not None:
         return given
-    return request.scope["state"]["identity"].name or "web"
+    return _asker(request) or "web"
+
+
+def _asker(request: Request[Any, Any, Any]) -> str | None:
+    """The name of the token; whatever author the sender states, the log has this."""
+    name: str | None = request.scope["state"]["identity"].name
+    return name
 
 
 HANDLERS = [silences, add_silence, end_silence, acknowledge]
