@@ -24,10 +24,19 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import msgspec
+from aiokafka import AIOKafkaProducer
 
 from stream.bench.audience import Seen, Task, quantile, spec
 from stream.bench.memory import resident_bytes
-from stream.bench.pipeline import _fill, counted, cpu_seconds, running_worker, wait_until, worker_environment
+from stream.bench.pipeline import (
+    _fill,
+    counted,
+    cpu_seconds,
+    event_value,
+    running_worker,
+    wait_until,
+    worker_environment,
+)
 from stream.errors import DependencyError
 from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.redis_config import connect_async
@@ -46,6 +55,8 @@ if TYPE_CHECKING:
 SETTLE_S = 3.0
 """Of load, and of the audience coming in, before a turn is measured."""
 WARM_UP_EVENTS = 2_000
+SINGLE_EVENTS = 1_000
+"""As many runs as a worker remembers the latencies of."""
 STATUS_S = 1.5
 """Between two looks at what the worker says of its latency, which it says of its latest events."""
 BACKLOG_SPARE_S = 120.0
@@ -173,7 +184,7 @@ def run(
             ),
             tell,
         )
-        steady = [bench.steady() for _ in range(rounds)]
+        steady = [bench.steady(*_order(n)) for n in range(rounds)]
         drained = bench.drained(backlog, rounds)
     return _report(bench, steady, drained, rounds, backlog)
 
@@ -189,8 +200,8 @@ class _Bench:
         self._servers = {"redis": pids["redis"], "broker": pids["kafka"]}
         self._tell = tell
 
-    def steady(self) -> dict[str, Turn]:
-        """A turn alone and one watched, on one topic, worker and server."""
+    def steady(self, *names: str) -> dict[str, Turn]:
+        """A turn alone and one watched, in this order, on one topic, worker and server."""
         topic = f"reviews-{uuid4().hex[:8]}"
         settings = self.settings.model_copy(
             update={"topic_reviews": topic, "topic_alerts": f"{topic}.alerts"}
@@ -200,10 +211,11 @@ class _Bench:
         with running_worker(settings) as (worker, client, layout):
             asyncio.run(_fill(settings, WARM_UP_EVENTS, self.task.products))
             wait_until(lambda: counted(client, layout) >= WARM_UP_EVENTS)
+            asyncio.run(_one_by_one(settings))
             own = settings.model_copy(update={"namespace": layout.namespace})
             with _running_server(own) as (server, address):
                 processes = self._servers | {"worker": worker, "server": server}
-                for name in ("alone", "watched"):
+                for name in names:
                     self._tell(f"steady, {name}")
                     watched = address if name == "watched" else ""
                     turns[name] = self._steady_turn(own, client, layout, processes, watched)
@@ -243,10 +255,7 @@ class _Bench:
         ensure(settings)
         self._tell("filling the backlog")
         asyncio.run(_fill(settings, events, self.task.products))
-        return [
-            {name: self._drain(settings, events, name) for name in ("alone", "watched")}
-            for _ in range(rounds)
-        ]
+        return [{name: self._drain(settings, events, name) for name in _order(n)} for n in range(rounds)]
 
     def _drain(self, settings: Settings, events: int, name: str) -> Turn:
         self._tell(f"backlog, {name}")
@@ -280,6 +289,23 @@ class _Bench:
 
     def _task(self, kind: str, topic: str, seconds: float, address: str = "") -> Task:
         return msgspec.structs.replace(self.task, kind=kind, topic=topic, seconds=seconds, address=address)
+
+
+async def _one_by_one(settings: Settings) -> None:
+    """Events that each make a run of their own: the worker forgets the latencies of its start."""
+    producer = AIOKafkaProducer(bootstrap_servers=settings.kafka, acks="all")
+    await producer.start()
+    try:
+        for n in range(SINGLE_EVENTS):
+            value = event_value(f"single-{n}", f"product-{n}", time.time())
+            await producer.send_and_wait(settings.topic_reviews, value, key=b"%d" % n)
+    finally:
+        await producer.stop()
+
+
+def _order(number: int) -> tuple[str, str]:
+    """Which turn comes first, by the round: a worker that has just begun is not at its best."""
+    return ("watched", "alone") if number % 2 == 0 else ("alone", "watched")
 
 
 def _measured(
@@ -410,7 +436,9 @@ def _audience(seen: list[Seen], task: Task) -> Audience:
 
 
 def _medians(turns: list[dict[str, Turn]]) -> dict[str, Turn]:
-    return {name: _median([turn[name] for turn in turns]) for name in turns[0]} if turns else {}
+    if not turns:
+        return {}
+    return {name: _median([turn[name] for turn in turns]) for name in ("alone", "watched")}
 
 
 def _median(turns: list[Turn]) -> Turn:
