@@ -15,11 +15,8 @@ from __future__ import annotations
 import asyncio
 import http.client
 import io
-import os
 import resource
 import statistics
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,6 +28,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from stream.bench.pipeline import cpu_seconds, event_value, zipf_products
+from stream.bench.web_process import running_server
 from stream.client import EventProducer
 from stream.client.log import ends_of, open_consumer, partitions_of
 from stream.client.validation import limits_of
@@ -101,7 +99,7 @@ def run(*, events: int, batch: int, connections: int, rounds: int) -> Report:
         )
         ensure(settings)
         turns: list[dict[str, _Turn]] = []
-        with _running_server(settings) as (pid, address):
+        with running_server(settings) as (pid, address):
             _by_http(pid, address, _bodies(WARM_UP_EVENTS, batch), WARM_UP_EVENTS, connections)
             for _ in range(rounds):
                 values = _values(events)
@@ -141,31 +139,6 @@ def run(*, events: int, batch: int, connections: int, rounds: int) -> Report:
         batch_p99_ms=statistics.quantiles(latencies, n=100)[98],
         in_log=in_log,
     )
-
-
-@contextmanager
-def _running_server(settings: Settings) -> Iterator[tuple[int, str]]:
-    environment = os.environ | {
-        "REVIEWPULSE_KAFKA": settings.kafka,
-        "REVIEWPULSE_REDIS": settings.redis,
-        "REVIEWPULSE_LOG_LEVEL": "warning",
-    }
-    server = subprocess.Popen(
-        [sys.executable, "-m", "stream.cli.main", "web", "--port", "0"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    try:
-        line = server.stdout.readline()
-        if "http://" not in line:
-            raise DependencyError("The web server did not start.")
-        yield server.pid, line[line.index("http://") :].strip()
-    finally:
-        server.terminate()
-        server.wait(60)
-        server.stdout.close()
 
 
 def _values(events: int) -> list[tuple[str, bytes]]:

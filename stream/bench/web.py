@@ -17,9 +17,7 @@ import asyncio
 import os
 import statistics
 import subprocess
-import sys
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
@@ -35,8 +33,8 @@ from stream.bench.pipeline import (
     event_value,
     running_worker,
     wait_until,
-    worker_environment,
 )
+from stream.bench.web_process import running_server
 from stream.errors import DependencyError
 from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.redis_config import connect_async
@@ -45,7 +43,7 @@ from stream.status import StatusBoard
 from stream.topics import ensure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     import redis
 
@@ -213,7 +211,7 @@ class _Bench:
             wait_until(lambda: counted(client, layout) >= WARM_UP_EVENTS)
             asyncio.run(_one_by_one(settings))
             own = settings.model_copy(update={"namespace": layout.namespace})
-            with _running_server(own) as (server, address):
+            with running_server(own) as (server, address):
                 processes = self._servers | {"worker": worker, "server": server}
                 for name in names:
                     self._tell(f"steady, {name}")
@@ -261,7 +259,7 @@ class _Bench:
         self._tell(f"backlog, {name}")
         namespace = f"bench-{uuid4().hex[:8]}"
         own = settings.model_copy(update={"namespace": namespace, "group": namespace})
-        with _running_server(own) as (server, address):
+        with running_server(own) as (server, address):
             started: dict[str, subprocess.Popen[str]] = {}
             try:
                 if name == "watched":
@@ -356,28 +354,6 @@ def _said(process: subprocess.Popen[str]) -> Seen:
     if process.returncode:
         raise DependencyError(f"A process of the bench ended with {process.returncode}.")
     return msgspec.json.decode(said, type=Seen)
-
-
-@contextmanager
-def _running_server(settings: Settings) -> Iterator[tuple[int, str]]:
-    """``reviewpulse web`` as shipped; yields its pid and address."""
-    environment = worker_environment(settings) | {"REVIEWPULSE_TOPIC_ALERTS": settings.topic_alerts}
-    server = subprocess.Popen(
-        [sys.executable, "-m", "stream.cli.main", "web", "--port", "0"],
-        env=environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdout is not None
-    try:
-        line = server.stdout.readline()
-        if "http://" not in line:
-            raise DependencyError("The web server did not start.")
-        yield server.pid, line[line.index("http://") :].strip()
-    finally:
-        server.terminate()
-        server.wait(60)
-        server.stdout.close()
 
 
 def _report(
