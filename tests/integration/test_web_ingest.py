@@ -13,6 +13,7 @@ import httpx
 import pytest
 from web_server import WebServer, own_names, settings_of, web_server
 
+from stream.bench import ingest_http
 from stream.client.log import read_topic
 from stream.local import LocalServers
 from stream.settings import load
@@ -254,3 +255,10 @@ def test_while_kafka_is_away_events_are_refused_and_taken_when_it_is_back() -> N
             while server.post("/api/v1/reviews", json=review()).status_code != 202:
                 assert time.monotonic() < deadline
                 time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_the_bench_compares_what_was_acknowledged_with_the_log() -> None:
+    report = ingest_http.run(events=2_000, batch=200, connections=2, rounds=1)
+    assert set(report.rates) == {ingest_http.HTTP, ingest_http.CLIENT, ingest_http.RAW}
+    assert report.in_log == ingest_http.WARM_UP_EVENTS + 3 * 2_000
