@@ -10,7 +10,7 @@ import pytest
 from stream.client import ProductCounts
 from stream.errors import DependencyError
 from stream.settings import Settings
-from stream.web.leading import FRESH_S, LEAST_LIMIT, MOST_QUESTIONS, REST, Leaders
+from stream.web.leading import FRESH_S, LEAST_LIMIT, MOST_QUESTIONS, REST, STALE_S, Leaders
 
 
 class Counters:
@@ -46,22 +46,45 @@ async def test_many_who_ask_at_once_wait_for_the_same_answer(counters: Counters,
     assert [len(each) for each in answers[:5]] == [1, 2, 3, 4, 5]
 
 
-async def test_an_answer_holds_a_while_and_longer_where_it_was_dear(
-    counters: Counters, leaders: Leaders
-) -> None:
+async def test_an_answer_holds_a_while(counters: Counters, leaders: Leaders) -> None:
     await leaders.get("1h", "events")
     counters.now_s += FRESH_S - 0.01
     await leaders.get("1h", "events")
     assert len(counters.asked) == 1
-    counters.takes_s = 6.0
     counters.now_s += 0.02
+    await leaders.get("1h", "events")
+    assert len(counters.asked) == 2
+
+
+async def test_a_dear_answer_holds_longer_and_then_nobody_waits_for_the_next(
+    counters: Counters, leaders: Leaders
+) -> None:
+    counters.takes_s = 6.0
     await leaders.get("1h", "events")
     counters.now_s += REST * 6.0 - 0.01
     await leaders.get("1h", "events")
-    assert len(counters.asked) == 2
+    assert len(counters.asked) == 1
     counters.now_s += 0.02
+    for _ in range(10):
+        assert len(await leaders.get("1h", "events")) == 10
+    assert len(leaders._reading) == 1
+    await next(iter(leaders._reading.values()))
+    assert len(counters.asked) == 2
     await leaders.get("1h", "events")
-    assert len(counters.asked) == 3
+    assert not leaders._reading
+
+
+async def test_an_old_answer_is_not_given_for_ever(counters: Counters, leaders: Leaders) -> None:
+    counters.takes_s = 6.0
+    await leaders.get("1h", "events")
+    counters.fails = True
+    counters.now_s += REST * 6.0 + 1.0
+    await leaders.get("1h", "events")
+    with pytest.raises(DependencyError):
+        await next(iter(leaders._reading.values()))
+    counters.now_s += STALE_S
+    with pytest.raises(DependencyError):
+        await leaders.get("1h", "events")
 
 
 async def test_other_questions_have_other_answers(counters: Counters, leaders: Leaders) -> None:
