@@ -23,8 +23,11 @@ if TYPE_CHECKING:
     import asyncio
 
 HEAD_S = 10.0
-IDLE_S = 30.0
-"""Between two requests, where uvicorn's own timer (5 s after an answer) does not run."""
+FIRST_S = 10.0
+"""Until the first request of a connection begins."""
+IDLE_S = 65.0
+"""Until the next one does, and uvicorn's own timer is the same: above the 60 s after which proxies close idle
+connections by themselves, so that no request meets one that is being closed."""
 MOST_HEAD_BYTES = 32_768
 BODY_WINDOW_S = 10.0
 LEAST_BYTES_PER_S = 1_024
@@ -154,7 +157,10 @@ class Connection(HttpToolsProtocol):
             self._refuse(408, f"The request's head did not come within {HEAD_S:g} s.")
         elif self._reading == "body":
             self._look_at_body(since_s)
-        elif since_s >= IDLE_S and (self.cycle is None or self.cycle.response_complete):
+        elif self.cycle is None:
+            if since_s >= FIRST_S:
+                self.transport.close()
+        elif since_s >= IDLE_S and self.cycle.response_complete:
             self.transport.close()
 
     def _look_at_writing(self, now_s: float) -> None:

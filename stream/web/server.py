@@ -24,7 +24,7 @@ import uvicorn
 from stream.errors import UsageError
 from stream.tasks import end
 from stream.web.app import create_app
-from stream.web.connection import MOST_CONNECTIONS, Connection
+from stream.web.connection import IDLE_S, MOST_CONNECTIONS, Connection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -113,6 +113,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda _: None) 
             ws="none",
             lifespan="on",
             server_header=False,
+            timeout_keep_alive=int(IDLE_S),
             timeout_graceful_shutdown=GRACE_S,
         )
         Connection.most_connections = most_connections()

@@ -14,7 +14,7 @@ from stream.core.events import Alert, rfc3339
 from stream.errors import UsageError
 from stream.settings import load
 from stream.web.alerts import AlertBook
-from stream.web.connection import BODY_WINDOW_S, HEAD_S, IDLE_S, LINGER_S, STALLED_S, Connection
+from stream.web.connection import BODY_WINDOW_S, FIRST_S, HEAD_S, LINGER_S, STALLED_S, Connection
 from stream.web.errors import Unavailable
 from stream.web.ingest import Ingest
 from stream.web.tokens import SESSION_S, Tokens
@@ -290,9 +290,9 @@ async def test_a_head_that_does_not_end_is_answered_408() -> None:
 
 async def test_whoever_says_nothing_is_cut_off() -> None:
     connection, transport, now_s = connected()
-    connection.look(now_s + IDLE_S - 1)
+    connection.look(now_s + FIRST_S - 1)
     assert not transport.closed
-    connection.look(now_s + IDLE_S + 1)
+    connection.look(now_s + FIRST_S + 1)
     assert (transport.closed, transport.written) == (True, b"")
 
 
