@@ -52,6 +52,8 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._reading: Reading = "nothing"
+        self._has_asked = False
+        """Whether the head of a first request is in."""
         self._since_s = 0.0
         """When the present reading, or the window of a body's, began."""
         self._head_bytes = 0
@@ -116,6 +118,7 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is in."""
         self._begin("body")
+        self._has_asked = True
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -157,7 +160,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(408, f"The request's head did not come within {HEAD_S:g} s.")
         elif self._reading == "body":
             self._look_at_body(since_s)
-        elif self.cycle is None:
+        elif not self._has_asked:
             if since_s >= FIRST_S:
                 self.transport.close()
         elif since_s >= IDLE_S and self.cycle.response_complete:

@@ -67,7 +67,9 @@ def of_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[E
     if status in SENTENCES and error.detail == HTTPStatus(status).phrase:
         return refusal(status, SENTENCES[status], headers)
     if status >= 500:
-        logger.error("answered %d: %s", status, error.detail)
+        # A sender that goes away in the midst of its body is an everyday thing, and nobody's to mend.
+        level = logging.DEBUG if "disconnected" in str(error.detail) else logging.ERROR
+        logger.log(level, "answered %d: %s", status, error.detail)
         return refusal(status, "Something is wrong here; the server's log says what.", headers)
     return refusal(status, _sentence(error), headers)
 
