@@ -35,6 +35,7 @@ from stream.cli.rules import rules
 from stream.cli.score import score
 from stream.cli.silence import ack, silence, silences, unsilence
 from stream.cli.topics import topics
+from stream.cli.web import web
 from stream.cli.worker import worker
 from stream.errors import DependencyError, ReviewpulseError, UsageError
 
@@ -96,6 +97,7 @@ def command_line() -> typer.Typer:
     app.command("topics")(topics)
     app.command("score")(score)
     app.command("worker")(worker)
+    app.command("web")(web)
     app.add_typer(bench, name="bench")
     app.command("ingest")(ingest)
     app.command("replay")(replay)

@@ -22,7 +22,7 @@ from stream.client.alerts import AlertSubscriber
 from stream.client.async_alerts import AsyncAlertSubscriber
 from stream.client.async_producer import AsyncEventProducer
 from stream.client.counters import AsyncLiveCounters, LiveCounters
-from stream.client.counts import ChannelTotals, ProductCounts
+from stream.client.counts import Baseline, ChannelTotals, Figures, Fleet, ProductCounts, Series, SeriesPoint
 from stream.client.notifications import Notifications
 from stream.client.producer import ChatFields, EventProducer, ReviewFields
 from stream.core.events import Alert, Chat, Quote, Review
@@ -37,12 +37,15 @@ __all__ = [
     "AsyncAlertSubscriber",
     "AsyncEventProducer",
     "AsyncLiveCounters",
+    "Baseline",
     "ChannelTotals",
     "Chat",
     "ChatFields",
     "DependencyError",
     "EventError",
     "EventProducer",
+    "Figures",
+    "Fleet",
     "LiveCounters",
     "Notification",
     "Notifications",
@@ -55,4 +58,6 @@ __all__ = [
     "Settings",
     "UsageError",
     "load_settings",
+    "Series",
+    "SeriesPoint",
 ]

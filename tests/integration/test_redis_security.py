@@ -179,6 +179,11 @@ async def test_over_tls_the_least_rights_of_the_documents_are_enough(
             assert counters.get("kettle", "all").events == 1
             assert counters.leaders("all", min_events=1)[0].product_id == "kettle"
             assert counters.totals()["reviews"].counted == 1
+            assert counters.fleet(["all"]).windows[0].events == 1
+            assert sum(each.positive for each in counters.series(None, "7d").points) == 0  # of long ago
+            assert counters.baselines("kettle") == []
+            assert counters.products("KETT") == ["kettle"]
+            assert counters.applied() == {"reviews:0": 0}
 
 
 def test_silencing_and_notifying_need_no_more_than_the_documents_give(valkey: LocalServers) -> None:
