@@ -65,6 +65,8 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     events_per_s: float
     """Counted."""
+    sent_per_s: float = 0.0
+    """What the producer managed to send: less than was asked where it lacks CPU, too."""
     latency_p50_ms: float | None = None
     """From Kafka's timestamp to visible in Redis, as the worker says; median of its words in the turn."""
     latency_p99_ms: float | None = None
@@ -240,7 +242,7 @@ class _Bench:
                 each.wait()
         if address:
             self.seen.append(seen["audience"])
-        return turn
+        return msgspec.structs.replace(turn, sent_per_s=seen["producer"].sent / lasting)
 
     def drained(self, events: int, rounds: int) -> list[dict[str, Turn]]:
         """Turns alone and watched, each with a worker and counters of its own, on one full topic."""
@@ -424,6 +426,7 @@ def _median(turns: list[Turn]) -> Turn:
 
     return Turn(
         events_per_s=statistics.median(turn.events_per_s for turn in turns),
+        sent_per_s=statistics.median(turn.sent_per_s for turn in turns),
         latency_p50_ms=of_known(turn.latency_p50_ms for turn in turns),
         latency_p99_ms=of_known(turn.latency_p99_ms for turn in turns),
         cores={

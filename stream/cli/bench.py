@@ -533,6 +533,8 @@ def _print_web(report: WebReport) -> None:
     for heading, _ in columns:
         table.add_column(heading, justify="right")
     table.add_row("events/s counted", *(f"{turn.events_per_s:,.0f}" for _, turn in columns))
+    sent = (f"{turn.sent_per_s:,.0f}" if turn.sent_per_s else "" for _, turn in columns)
+    table.add_row("events/s the producer sent", *sent)
     for name in ("latency_p50_ms", "latency_p99_ms"):
         cells = (getattr(turn, name) for _, turn in columns)
         table.add_row(name.replace("_", " "), *("" if each is None else f"{each:.0f}" for each in cells))
