@@ -227,7 +227,8 @@ class Reshard:
         hashes = await self._trip(("HGETALL", key) for key in of_partitions.values())
         missing = await self._missing()
         fleet = merged(await self._trip(("HGETALL", live.fleet(shard)) for shard in range(live.shards)))
-        # Readers add up the shards' ledgers and fleets, and each outbox is delivered whole: the first has all.
+        # Readers add up the shards' ledgers and fleets, and each outbox is delivered whole: the first has
+        # all.
         commands: list[Command] = [
             ("UNLINK", new.fleet(0)),
             ("UNLINK", new.ledger(0)),

@@ -369,8 +369,8 @@ def ingest_http(
     console = Console()
     console.print(table)
     console.print(
-        f"{report.times_client:.2f} times EventProducer, {report.times_raw:.2f} times a bare aiokafka producer"
-        f" (medians of the rounds' ratios); a batch took p50 {report.batch_p50_ms:.0f} ms,"
+        f"{report.times_client:.2f} times EventProducer, {report.times_raw:.2f} times a bare aiokafka"
+        f" producer (medians of the rounds' ratios); a batch took p50 {report.batch_p50_ms:.0f} ms,"
         f" p99 {report.batch_p99_ms:.0f} ms over {connections} connections"
     )
     console.print(f"The log holds all {report.in_log:,} events that were acknowledged")

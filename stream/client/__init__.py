@@ -55,9 +55,9 @@ __all__ = [
     "Review",
     "ReviewFields",
     "ReviewpulseError",
+    "Series",
+    "SeriesPoint",
     "Settings",
     "UsageError",
     "load_settings",
-    "Series",
-    "SeriesPoint",
 ]
