@@ -1160,7 +1160,8 @@ async def live(
 ) -> None:
     """One worker's life; raises ``Death`` when it dies."""
     bench = Bench(logs, store)
-    bench.scorer = bench.pipeline._scorer = MortalScorer()
+    bench.scorer = MortalScorer()
+    bench.pipeline.use(bench.scorer, RememberingDetector())
     bench.publisher = bench.pipeline._publisher = publisher
     async with bench:
         await bench.read_all_at_once()
