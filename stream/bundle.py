@@ -88,6 +88,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[FileName, Sha256]
     libraries: dict[str, str]
     """Versions that trained and exported it."""
+    forced: tuple[str, ...] = ()
+    """What its export found wrong, where it was forced: such a bundle is promoted by force alone."""
 
 
 LABEL_SETS: tuple[tuple[Label, ...], ...] = (("negative", "positive"), ("negative", "neutral", "positive"))

@@ -42,8 +42,8 @@ class Answer(NamedTuple):
 
     worker: str
     state: str
-    """``loading``, ``comparing``, ``ready``, ``refused``; ``switched`` in the end; ``apart``: it scores without
-    a bundle; ``silent``: it has not heard of it yet."""
+    """``loading``, ``comparing``, ``ready``, ``refused``; ``switched`` in the end; ``apart``: it scores
+    without a bundle; ``silent``: it has not heard of it yet."""
     reasons: tuple[str, ...]
     compared: Comparison
     surer: float | None = None
@@ -124,6 +124,10 @@ class Promoter:
     async def workers(self) -> list[WorkerStatus]:
         """Those at work."""
         return await self._board.workers()
+
+    async def changes(self) -> dict[str, list[tuple[int, str]]]:
+        """Which model scored from which offset on, by partition; the latest changes of each."""
+        return await self._promotions.changes()
 
     async def promote(self, wish: Wish) -> Outcome:
         """Promotes a bundle, or says why not.

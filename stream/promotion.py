@@ -26,6 +26,7 @@ from stream.core.shadow import Gates
 from stream.errors import BundleError, DependencyError, UsageError
 from stream.redis_errors import REDIS_ERRORS
 from stream.redis_trip import exchange_async
+from stream.store.layout import read_written
 
 if TYPE_CHECKING:
     from stream.bundle import Manifest
@@ -123,6 +124,7 @@ def new_id() -> str:
 
 _read_promotion = msgspec.json.Decoder(Promotion).decode
 _read_proposal = msgspec.json.Decoder(Proposal).decode
+_read_changes = msgspec.json.Decoder(list[tuple[int, str]]).decode
 
 
 class Promotions:
@@ -137,6 +139,7 @@ class Promotions:
 
     def __init__(self, client: AsyncClient, namespace: str) -> None:
         self._client = client
+        self._namespace = namespace
         self._key, self._proposed = f"{namespace}:bundle", f"{namespace}:bundle:proposed"
 
     async def read(self) -> Found:
@@ -176,6 +179,14 @@ class Promotions:
         encoded = msgspec.json.encode(promotion)
         (done,) = await self._trip(("EVAL", _SET_IF_SAME, 1, self._key, found.raw, encoded))
         return bool(done)
+
+    async def changes(self) -> dict[str, list[tuple[int, str]]]:
+        """Which model scored from which offset on, by partition, in the live generation; the latest ones."""
+        (raw,) = await self._trip(("GET", f"{self._namespace}:layout"))
+        if raw is None:
+            return {}
+        (noted,) = await self._trip(("HGETALL", read_written(raw).layout(self._namespace).models))
+        return {name.decode(): _read_changes(value) for name, value in noted.items()}
 
     async def close(self) -> None:
         """Disconnects."""
