@@ -81,8 +81,8 @@ def show(folder: Path = Folder, as_json: bool = AsJson) -> None:
 def diff(
     a: Path = typer.Argument(metavar="A", help="A bundle's folder."),
     b: Path = typer.Argument(metavar="B", help="Another's."),
-    texts: Path | None = typer.Option(
-        None, help="JSON lines with a `text`: both score them, as a shadow does live ones."
+    texts: str | None = typer.Option(
+        None, help="JSON lines with a `text`, also .gz: both score the first 1,024 of them."
     ),
     as_json: bool = AsJson,
 ) -> None:
@@ -93,6 +93,7 @@ def diff(
     With `--json`: `{"differ": bool, "facts": {name: [a, b]}, "files": {name: [a, b]}, "metrics": {"set,
     figure": [a, b]}, "texts": {"texts", "agreement", "shift", "slowdown"} or null}`.
     """
+    from stream.bench.scorer import read_reviews
     from stream.bundle import load_manifest
     from stream.cli.report import Row, print_rows
     from stream.cli.terminal import print_json
@@ -103,7 +104,7 @@ def diff(
     files = _differences(dict(one.files), dict(other.files))
     figures = [{f"{m.dataset}, {m.name}": f"{m.value:.4f}" for m in each.metrics} for each in (one, other)]
     metrics = _differences(*figures)
-    compared = compare(a, b, texts) if texts else None
+    compared = compare(a, b, read_reviews(texts, 1024)) if texts else None
     is_different = bool(facts or files or metrics)
     if as_json:
         print_json(

@@ -245,7 +245,7 @@ class Incidents(msgspec.Struct):
         return founded
 
     def _date_back(self) -> None:
-        """An incident's change of model turns out to have been earlier: alerts of lagging partitions say so."""
+        """A change of model may turn out to have been earlier: alerts of lagging partitions say so."""
         change = self.models.change
         for each in self.on.values():
             was = each.change

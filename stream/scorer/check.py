@@ -14,9 +14,8 @@ import numpy as np
 
 from stream import bundle
 from stream.core.shadow import Comparison
-from stream.errors import BundleError, DependencyError, EventError, UsageError
+from stream.errors import BundleError, DependencyError
 from stream.scorer.contract import score_encoded
-from stream.scorer.lines import text_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,23 +75,15 @@ def scored(scorer: Scorer[Any], texts: Sequence[str]) -> NDArray[np.float32]:
     return score_encoded(scorer, scorer.encode(texts), token_budget=1024)
 
 
-def compare(a: Path, b: Path, lines: Path) -> Comparison:
-    """What two bundles make of the texts of a file of JSON lines.
+def compare(a: Path, b: Path, texts: Sequence[str]) -> Comparison:
+    """What two bundles make of the same texts, at least one.
 
     Raises:
-        UsageError: a file cannot be used; a line is named.
+        BundleError: one of them cannot be used.
     """
     from stream.scorer.load import load_scorer  # noqa: PLC0415  # half a second and 60 MB
     from stream.settings import load  # noqa: PLC0415  # only here
 
-    texts = []
-    for number, line in enumerate(lines.read_bytes().splitlines(), start=1):
-        try:
-            texts += [text_of(line)] if line.strip() else []
-        except EventError as error:
-            raise UsageError(f"{lines}, line {number}: {error}") from None
-    if not texts:
-        raise UsageError(f"{lines} has no texts; wanted JSON lines with a `text`.")
     seconds, found, labels = [], [], []
     for folder in (a, b):
         scorer = load_scorer(load(bundle=folder))
