@@ -24,14 +24,16 @@ import msgspec
 from stream import bundle
 from stream.core.shadow import Gates
 from stream.errors import BundleError, DependencyError, UsageError
-from stream.redis_errors import REDIS_ERRORS
-from stream.redis_trip import exchange_async
+from stream.redis_config import connect
+from stream.redis_errors import REDIS_ERRORS, failure
+from stream.redis_trip import exchange, exchange_async
 from stream.store.layout import read_written
 
 if TYPE_CHECKING:
     from stream.bundle import Manifest
     from stream.redis_config import AsyncClient
     from stream.redis_trip import Command
+    from stream.settings import Settings
 
 LEASE_S = 15.0
 """Thrice what a command lets pass between two renewals, and then some."""
@@ -127,6 +129,43 @@ _read_proposal = msgspec.json.Decoder(Proposal).decode
 _read_changes = msgspec.json.Decoder(list[tuple[int, str]]).decode
 
 
+def read_promotion(raw: bytes | None) -> Promotion | None:
+    """What ``<ns>:bundle`` holds.
+
+    Raises:
+        UsageError: another version of Reviewpulse promoted in other words.
+    """
+    try:
+        return _read_promotion(raw) if raw else None
+    except msgspec.MsgspecError as error:
+        raise UsageError(
+            "Redis does not say which bundle was promoted in words that this version knows"
+            f" ({error}): promote with the version that the workers run."
+        ) from None
+
+
+def with_promoted(settings: Settings) -> Settings:
+    """Settings whose bundle is what was promoted, where one was: what the workers score with.
+
+    Raises:
+        UsageError: another version of Reviewpulse promoted in other words.
+        BundleError: the promoted bundle is not on this machine.
+        DependencyError: Redis is away.
+    """
+    if settings.scorer == "constant":
+        return settings
+    try:
+        with connect(settings) as client:
+            (raw,) = exchange(client, [("GET", f"{settings.namespace}:bundle")])
+    except REDIS_ERRORS as error:
+        raise failure(error, settings.redis, at_start=True) from error
+    promotion = read_promotion(raw)
+    if promotion is None or promotion.bundle is None:
+        return settings
+    check_named(promotion.bundle)
+    return settings.model_copy(update={"bundle": Path(promotion.bundle.path)})
+
+
 class Promotions:
     """The two keys of a namespace.
 
@@ -150,14 +189,10 @@ class Promotions:
         """
         promoted, proposed = await self._trip(("GET", self._key), ("GET", self._proposed))
         try:
-            promotion = _read_promotion(promoted) if promoted else None
             proposal = _read_proposal(proposed) if proposed else None
-        except msgspec.MsgspecError as error:
-            raise UsageError(
-                f"{self._key} in Redis does not say which bundle was promoted in words that this version"
-                f" knows ({error}): promote with the version that the workers run."
-            ) from None
-        return Found(promotion, proposal, promoted or b"")
+        except msgspec.MsgspecError:
+            proposal = None  # of another version: for the workers of that one
+        return Found(read_promotion(promoted), proposal, promoted or b"")
 
     async def propose(self, proposal: Proposal) -> bool:
         """Proposes a bundle; False while another proposal stands."""
