@@ -157,7 +157,7 @@ class Swap:
         """
         try:
             while not self._failed.is_set():
-                await retry(self.look, "look which bundle was promoted")
+                await self.look(patiently=True)
                 try:
                     await asyncio.wait_for(self._failed.wait(), LOOK_S)
                 except TimeoutError:
@@ -178,14 +178,20 @@ class Swap:
         if self._failed.is_set():
             await asyncio.Event().wait()
 
-    async def look(self) -> None:
+    async def look(self, *, patiently: bool = False) -> None:
         """Goes by what Redis says now.
+
+        Args:
+            patiently: waits for Redis when it is away.
 
         Raises:
             DependencyError: Redis is away.
         """
+        # Read under the lock, too: what was read before somebody else switched must not be gone by after it.
         async with self._looking:
-            promotion, proposal, _ = await self._promotions.read()
+            read = self._promotions.read
+            found = await (retry(read, "look which bundle was promoted") if patiently else read())
+            promotion, proposal = found.promotion, found.proposal
             wanted = (promotion and promotion.bundle) or self._configured
             if wanted.manifest != self._serving.named.manifest:
                 await self._follow(wanted)
@@ -245,11 +251,11 @@ class Swap:
         """Loads what is proposed, and has it compared."""
         self._proposal = proposal
         which = proposal.bundle or self._configured
-        self._say("loading")
-        log.info("a bundle is proposed", bundle=which.path, version=which.version, by=proposal.by)
         if which.manifest == self._serving.named.manifest:
             self._say("ready")
             return
+        self._say("loading")
+        log.info("a bundle is proposed", bundle=which.path, version=which.version, by=proposal.by)
         if which.version == self._serving.scorer.version:
             self._refuse([f"its content is another and its version is the same, {which.version}"])
             return
