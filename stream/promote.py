@@ -140,8 +140,8 @@ class Promoter:
         live = found.promotion.bundle if found.promotion else None
         if wish.bundle == live:
             return await self._switched(wish.bundle, Comparison())
-        if not wish.alone and not await self.workers():
-            why = "no worker is at work, so nobody has tried it; --force promotes it for those that start"
+        if not wish.alone and not any(map(_takes_part, await self.workers())):
+            why = "no worker with a bundle is at work, so nobody can try it; --force promotes it all the same"
             return Outcome(False, (why,), (), Comparison())
         proposal = Proposal(
             id=new_id(),
@@ -224,7 +224,7 @@ class Promoter:
                 self._tell(answers)
                 return Outcome(True, (), tuple(answers), compared)
             if time.monotonic() > deadline:
-                why = f"it is promoted, and {', '.join(late)} have not switched after {SWITCH_S:g} s"
+                why = f"it is promoted; not switched after {SWITCH_S:g} s: {', '.join(late)}"
                 return Outcome(True, (why,), tuple(answers), compared)
             await asyncio.sleep(LOOK_S)
 
@@ -232,12 +232,19 @@ class Promoter:
 def _is_enough(answers: Sequence[Answer], compared: Comparison, wish: Wish) -> bool:
     """Whether every worker has it loaded, and they have compared enough."""
     taking_part = [each for each in answers if each.state != "apart"]
+    if not taking_part:  # they were at work when it began
+        return wish.alone
     if not wish.compares:
         return all(each.state == "ready" for each in taking_part)
     have_it = all(each.state in {"comparing", "ready"} for each in taking_part)
     # All are ready without a text where it is the very bundle that each is configured with.
     are_ready = all(each.state == "ready" for each in taking_part)
     return have_it and (are_ready or compared.texts >= wish.gates.texts)
+
+
+def _takes_part(status: WorkerStatus) -> bool:
+    """Whether a worker scores with a bundle. One of an older version does: it is to be heard, and refuses."""
+    return status.swap is None or bool(status.swap.bundle)
 
 
 def _answer(status: WorkerStatus, proposal: Proposal) -> Answer:

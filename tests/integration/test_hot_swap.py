@@ -291,7 +291,7 @@ def test_a_worker_that_starts_later_scores_with_what_was_promoted_or_not_at_all(
     settings = load()
     code, said = promote(bundles / "b")
     assert (code, said["promoted"]) == (1, False)
-    assert "no worker is at work" in said["reasons"][0]
+    assert "no worker with a bundle is at work" in said["reasons"][0]
     moved = shutil.copytree(bundles / "b", tmp_path / "b")
     assert promote(moved, "--force")[0] == 0
     worker = start()
