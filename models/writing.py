@@ -16,29 +16,21 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import stream.writing
+from stream.writing import write_whole
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Writes a file; one that is there is replaced in one step."""
-    with fresh_file(file) as fresh:
-        fresh.write_bytes(content)
+__all__ = ["disk_errors", "fresh_file", "fresh_folder", "write_whole"]
 
 
 @contextmanager
 def fresh_file(file: Path) -> Iterator[Path]:
     """Gives a name to write to, which then takes the place of ``file``."""
-    fresh = file.with_name(f"{file.name}.new")
-    try:
-        with disk_errors(file):
-            yield fresh
-        fresh.replace(file)
-    except BaseException:
-        if fresh.is_file():
-            fresh.unlink()
-        raise
+    with stream.writing.fresh_file(file) as fresh, disk_errors(file):
+        yield fresh
 
 
 @contextmanager

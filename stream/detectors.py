@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stream.core.detection import Detection
 from stream.core.priors import BUILT_IN
-from stream.core.profile import flat
 from stream.core.rules_warnings import warnings
 from stream.core.spike import LEAST_RUN_LENGTH, rule_from
 from stream.core.surge import surge_rule_from
@@ -84,6 +83,5 @@ def detector_of(settings: Settings, rules: Rules, model_version: str) -> Detecti
         rules,
         model_version,
         background=background(),
-        profile=flat(),
         priors=load_priors(settings),
     )

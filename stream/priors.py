@@ -6,6 +6,8 @@ Rules:
 - A product belongs to the first category that is seen of it on a channel, as for the detector, which gives a
   product its prior at its first event. One whose events are all older than what is read has none, and counts
   for the fleet alone.
+- How busy each hour of a week is says the log, too: by how far the offsets came in each hour, so no record is
+  read for it. All events count, not the negatives alone: when people write is much the same.
 - Nothing is written to Redis or Kafka, and workers go on meanwhile. A generation switch starts the reading
   over (``stream.client.counts``).
 - The file is there whole or as it was before.
@@ -13,7 +15,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import msgspec
 from kafka.errors import KafkaError
@@ -36,12 +38,14 @@ from stream.core.priors import (
     read_snapshot,
     snapshot,
 )
+from stream.core.profile import HOUR_MS, learn_week
 from stream.core.spike_state import State, unpack
 from stream.errors import DependencyError, ReviewpulseError, UsageError
 from stream.redis_config import connect
 from stream.redis_errors import REDIS_ERRORS, failure
 from stream.redis_trip import exchange
 from stream.scorer.constant import ConstantScorer
+from stream.writing import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -52,6 +56,11 @@ if TYPE_CHECKING:
     from stream.client.counts import Question
     from stream.settings import Settings
     from stream.store.layout import Layout
+
+LONGEST_H = 4 * 168
+"""Four weeks: older habits say less, and Kafka hardly keeps more."""
+
+P = TypeVar("P")
 
 Watched: TypeAlias = tuple[str, Channel]
 """A product on a channel: what the detector has a state of."""
@@ -84,7 +93,8 @@ def learn_priors(
         settings: where Redis and Kafka are, which model the workers score with, and which snapshot they use:
             it tells what the states began with.
         now_ms: when it is made, ms since the epoch.
-        most_records: of Kafka's newest that are looked at for categories; with none Kafka is not needed.
+        most_records: of Kafka's newest that are looked at for categories; with none Kafka is not needed, and
+            no week is learned.
         on_step: called with what is being done.
 
     Raises:
@@ -106,13 +116,22 @@ def learn_priors(
         )
     on_step("reading categories from the log")
     categories, records = read_categories(settings, states, most_records)
+    weeks: dict[Channel, list[float]] = {}
+    if most_records:
+        on_step("reading how the hours of a week differ")
+        hourly = read_hours(settings, now_ms)
+        weeks = {channel: learn_week(counts) for channel, counts in hourly.items()}
     counts: dict[Channel, list[Counts]] = {channel: [] for channel in CHANNELS}
     for (product_id, channel), state in states.items():
         category = categories.get((product_id, channel))
         began_with = [used.of(channel, category), used.of(channel, None), BUILT_IN]
         counts[channel].append(Counts(*learned(state, began_with), category))
     found = {channel: learn(products) for channel, products in counts.items()}
-    channels = {channel: priors for channel, priors in found.items() if priors is not None}
+    channels = {
+        channel: msgspec.structs.replace(priors, week=weeks.get(channel, []))
+        for channel, priors in found.items()
+        if priors is not None
+    }
     if not channels:
         raise ReviewpulseError(
             f"There is too little to learn from: on no channel {LEAST_PRODUCTS} products have"
@@ -256,6 +275,74 @@ def spread(available: Mapping[Any, int], most: int) -> dict[Any, int]:
     return taken
 
 
+# How the hours of a week differ.
+
+
+def read_hours(settings: Settings, now_ms: int) -> dict[Channel, dict[int, int]]:
+    """How many records came in each whole hour of the last weeks, by channel and hour since the epoch.
+
+    An hour in which some partition had not begun yet, or was deleted again by retention, is left out; so are
+    all where the broker cannot find records by time, as the local one cannot.
+
+    Args:
+        settings: where Kafka is.
+        now_ms: the end; the hour that is not over yet is left out.
+
+    Raises:
+        DependencyError: Kafka is away, or lacks a topic.
+    """
+    last = now_ms // HOUR_MS
+    consumer = open_consumer(settings)
+    try:
+        bounds = range(last - LONGEST_H, last + 1)
+        return {
+            channel: _hourly(consumer, partitions_of(consumer, settings.topics[channel]), bounds)
+            for channel in CHANNELS
+        }
+    except KafkaError as error:
+        raise DependencyError(f"Cannot read times from Kafka at {settings.kafka}: {error}.") from error
+    finally:
+        consumer.close(autocommit=False)
+
+
+def _hourly(consumer: KafkaConsumer, partitions: list[TopicPartition], bounds: range) -> dict[int, int]:
+    ends = ends_of(consumer, partitions)
+    first = consumer.beginning_offsets(partitions)
+    used = {each: (first[each], ends[each]) for each in partitions if ends[each] > first[each]}
+
+    def first_since(hour: int) -> dict[TopicPartition, int]:
+        found = consumer.offsets_for_times(dict.fromkeys(used, hour * HOUR_MS))
+        return {each: known.offset for each, known in found.items() if known is not None}
+
+    return counted(used, first_since, bounds) if used else {}
+
+
+def counted(
+    used: Mapping[P, tuple[int, int]], first_since: Callable[[int], Mapping[P, int]], bounds: range
+) -> dict[int, int]:
+    """How many records came in each hour, by the offsets at its bounds.
+
+    Args:
+        used: first offset and end of each partition that holds records.
+        first_since: the offset of the first record of that hour or later, of partitions that have one.
+        bounds: hours; the last is where the one before it ends.
+
+    >>> counted({"p0": (10, 16)}, lambda hour: {"p0": 10 + 2 * hour} if hour < 3 else {}, range(5))
+    {1: 2, 2: 2, 3: 0}
+    """
+    counts: dict[int, int] = {}
+    before: dict[P, int] | None = None
+    for hour in bounds:
+        found = first_since(hour)
+        at = {each: found.get(each, end) for each, (_, end) in used.items()}
+        if before is not None:
+            counts[hour - 1] = sum(at[each] - before[each] for each in used)
+        elif any(at[each] <= first for each, (first, _) in used.items()):
+            continue  # what came before, if anything, is no longer there
+        before = at
+    return counts
+
+
 def _labelled(value: bytes | None) -> _Labelled | None:
     if value is None:
         return None
@@ -317,10 +404,4 @@ def save_snapshot(path: Path, priors: Priors) -> None:
     Raises:
         OSError: it cannot be written; what was there stays.
     """
-    fresh = path.with_name(f"{path.name}.new")
-    try:
-        fresh.write_bytes(encode_snapshot(priors))
-        fresh.replace(path)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise
+    write_whole(path, encode_snapshot(priors))

@@ -25,6 +25,7 @@ from stream.store.contract import log_partition
 from stream.store.layout import Pending, shard_of
 from stream.store.missing import packed, union
 from stream.store.switch import READERS_S, seen_keys, stored_offsets
+from stream.store.values import merged
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -225,12 +226,15 @@ class Reshard:
         of_partitions = {new.notes: live.notes, new.logs: live.logs, new.models: live.models}
         hashes = await self._trip(("HGETALL", key) for key in of_partitions.values())
         missing = await self._missing()
-        # Readers add the shards' ledgers up, and each outbox is delivered whole: the first shard takes all.
+        fleet = merged(await self._trip(("HGETALL", live.fleet(shard)) for shard in range(live.shards)))
+        # Readers add up the shards' ledgers and fleets, and each outbox is delivered whole: the first has all.
         commands: list[Command] = [
+            ("UNLINK", new.fleet(0)),
             ("UNLINK", new.ledger(0)),
             ("UNLINK", new.outbox(0)),
             ("UNLINK", *of_partitions),
         ]
+        commands += [("HSET", new.fleet(0), *_flat(fleet))] if fleet else []
         commands += [("HSET", new.ledger(0), *_flat(ledger))] if ledger else []
         commands += [("XADD", new.outbox(0), "*", *_flat(fields)) for fields in entries]
         commands += [

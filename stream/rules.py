@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stream.core.rules import Problem, Rules, RulesError
+from stream.core.rules import Rules, RulesError
 from stream.core.rules_parse import parse_rules
+from stream.core.toml_reading import Problem
 from stream.errors import UsageError
 
 if TYPE_CHECKING:

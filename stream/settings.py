@@ -166,6 +166,32 @@ class Settings(BaseSettings):
         " same file for every worker. None: the built-in prior.",
     )
 
+    notify: Path | None = Field(
+        None, description="File (TOML) that says whom `reviewpulse notify` tells of what, and where."
+    )
+
+    web_host: str = Field(
+        "127.0.0.1",
+        description="Address that `reviewpulse web` listens on; beyond loopback only with tokens.",
+    )
+    web_port: int = Field(8000, ge=0, le=65_535, description="Its port; 0 picks a free one.")
+    web_tokens: SecretStr | None = Field(
+        None,
+        description="Who may use it: `name:scope+scope:token`, by commas or lines; scopes `read`, `ingest`,"
+        " `operate`; a token has 16 characters at least. None: everybody on this machine.",
+    )
+    web_names: str = Field(
+        "", description="Host names it answers to beside its address and `localhost`, by commas."
+    )
+    web_batch_bytes: int = Field(
+        8 << 20, ge=1024, le=1 << 30, description="Largest batch of events that it takes in one request."
+    )
+    web_inflight_bytes: int = Field(
+        64 << 20,
+        ge=2048,
+        description="What may wait there for Kafka's acknowledgement; beyond it senders are told to wait.",
+    )
+
     log_format: Literal["auto", "human", "json"] = Field(
         "auto", description="`auto`: human on a terminal, JSON elsewhere."
     )

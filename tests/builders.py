@@ -10,11 +10,11 @@ import msgspec
 from aiokafka import ConsumerRecord
 from faust.types import TP
 
-from stream.core.buckets import CODES, RESOLUTIONS, field
+from stream.core.buckets import RESOLUTIONS, field
 from stream.core.decode import Event
 from stream.core.events import Alert, Quote
 from stream.runs import Run
-from stream.store.values import Sums, Total, slot_of, unpack_current, unpack_slot, unpack_total
+from stream.store.values import Sums, Total, older_buckets, slot_of, unpack_current, unpack_slot, unpack_total
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -153,14 +153,3 @@ def read_product_hash(hash_: Mapping[bytes, bytes]) -> tuple[Total, dict[int, Su
         if sums is not None:
             buckets[bucket] = sums
     return total, buckets
-
-
-def older_buckets(last_event_ms: int) -> list[int]:
-    """The buckets that have a slot when the newest event of a product is this one."""
-    return [
-        bucket
-        for each in RESOLUTIONS
-        for bucket in range(
-            field(each, last_event_ms) - (each.slots - 1) * CODES, field(each, last_event_ms), CODES
-        )
-    ]

@@ -182,9 +182,11 @@ def worker_environment(settings: Settings) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def running_worker(settings: Settings) -> Iterator[tuple[int, redis.Redis, Layout]]:
+def running_worker(
+    settings: Settings, namespace: str | None = None
+) -> Iterator[tuple[int, redis.Redis, Layout]]:
     """A worker process with the constant scorer; yields its pid, a client, and the names of its keys."""
-    namespace = f"bench-{uuid4().hex[:8]}"
+    namespace = namespace or f"bench-{uuid4().hex[:8]}"
     own = settings.model_copy(update={"namespace": namespace, "group": namespace})
     with tempfile.TemporaryFile() as log, connect(settings) as client:
         worker = subprocess.Popen(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stream.bench.redis import Report
     from stream.bench.soak import Report as SoakReport
     from stream.bench.soak import Sample
+    from stream.bench.web import Report as WebReport
 
 bench = typer.Typer(
     help="Measure: every figure in the documents comes from one of these.", no_args_is_help=True
@@ -375,6 +376,43 @@ def detector(
         show(report)
 
 
+@bench.command("ingest-http")
+def ingest_http(
+    events: int = typer.Option(100_000, min=2_000, help="Events each contestant sends in a round."),
+    batch: int = typer.Option(500, min=1, max=10_000, help="Events of one request."),
+    connections: int = typer.Option(4, min=1, max=64, help="Senders at the same time."),
+    rounds: int = typer.Option(3, min=1, help="Turns each contestant gets."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Events over HTTP, each batch acknowledged by the broker, beside EventProducer and a bare producer.
+
+    At the end the log must hold what was acknowledged.
+    """
+    import msgspec
+    from rich.console import Console
+    from rich.table import Table
+
+    from stream.bench.ingest_http import run
+
+    report = run(events=events, batch=batch, connections=connections, rounds=rounds)
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    table = Table(title=f"{events:,} reviews, {batch:,} a batch, median of {rounds} rounds")
+    for heading in ("", "events/s", "µs CPU an event"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, rate in report.rates.items():
+        table.add_row(name, f"{rate.events_per_s:,.0f}", f"{rate.cpu_us_per_event:.1f}")
+    console = Console()
+    console.print(table)
+    console.print(
+        f"{report.times_client:.2f} times EventProducer, {report.times_raw:.2f} times a bare aiokafka producer"
+        f" (medians of the rounds' ratios); a batch took p50 {report.batch_p50_ms:.0f} ms,"
+        f" p99 {report.batch_p99_ms:.0f} ms over {connections} connections"
+    )
+    console.print(f"The log holds all {report.in_log:,} events that were acknowledged")
+
+
 @bench.command("incidents")
 def incidents(
     data: Path = typer.Option(
@@ -421,6 +459,49 @@ def incidents(
     print_report(report)
 
 
+@bench.command("evidence")
+def evidence(
+    data: Path = typer.Option(
+        Path("../shared/data"), help="Folder of the review histories, as for `bench incidents`."
+    ),
+    texts: int = typer.Option(1_000, min=50, help="Reviews scored of each verdict, at most."),
+    run_length: float = typer.Option(10_000.0, min=200, max=1e5, help="Events between two false alarms."),
+    seed: int = typer.Option(7, min=0, help="Of all that is drawn."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Would the model's probability be quicker evidence of a rise than its label?
+
+    Real reviews with their stars, scored by the bundle; a CUSUM with the baseline known on labels, on
+    probabilities and on the scores' own densities, all at the same run length. Some minutes.
+    """
+    import msgspec
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+
+    from stream.bench.evidence import WAYS, run
+    from stream.cli.terminal import status_line
+    from stream.settings import load
+
+    with status_line() as say:
+        report = run(data, load(), texts=texts, run_length=run_length, seed=seed, on_step=say)
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    table = Table(
+        box=SIMPLE,
+        title="Mean events to the alarm by label, and the others' ratio to it; one false alarm in"
+        f" {run_length:,.0f} events; {report.model_version}, {report.accuracy:.1%} right on"
+        f" {sum(report.texts.values()):,} texts",
+    )
+    for name in ("usual share", "raised to", "by label", *WAYS[1:]):
+        table.add_column(name, justify="right")
+    for cell in report.cells:
+        ratios = (f"{cell.ratio[way]:.2f}" for way in WAYS[1:])
+        table.add_row(f"{cell.share:.2f}", f"{cell.raised:.2f}", f"{cell.delay['label']:.1f}", *ratios)
+    Console(highlight=False).print(table)
+
+
 @bench.command("rate")
 def rate(
     nab: Path | None = typer.Option(
@@ -434,3 +515,89 @@ def rate(
     from stream.bench.rate import main
 
     main(nab)
+
+
+@bench.command("web")
+def web(
+    events_per_s: float = typer.Option(10_000.0, min=1.0, help="Events offered a second in steady turns."),
+    viewers: int = typer.Option(200, min=1, help="Streams of the live page."),
+    reads_per_s: float = typer.Option(1_000.0, min=1.0, help="Reads of a product's counters a second."),
+    products: int = typer.Option(10_000, min=1, help="Products, Zipf-distributed."),
+    rounds: int = typer.Option(3, min=1, help="Turns of each kind."),
+    seconds: float = typer.Option(15.0, min=1.0, help="Length of a steady turn."),
+    backlog: int = typer.Option(200_000, min=0, help="Events of a backlog turn; 0 leaves these out."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """Whether viewers and reads of `reviewpulse web` slow a worker down; CPU by process, latency of reads.
+
+    Everything shares this machine's cores, the load and the audience too: read the ratios beside the CPU that
+    each process took. The worker has a model that costs nothing.
+    """
+    import msgspec
+
+    from stream.bench.web import run
+    from stream.cli.terminal import status_line
+
+    with status_line() as say:
+        report = run(
+            events_per_s=events_per_s,
+            viewers=viewers,
+            reads_per_s=reads_per_s,
+            products=products,
+            rounds=rounds,
+            seconds=seconds,
+            backlog=backlog,
+            tell=say,
+        )
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+        return
+    _print_web(report)
+
+
+def _print_web(report: WebReport) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(
+        title=f"{report.offered_events_per_s:,.0f} events/s offered, {report.viewers} viewers,"
+        f" {report.reads_per_s:,.0f} reads/s, {report.cores} cores for all; median of {report.rounds} rounds"
+    )
+    kinds = [("steady", report.steady), ("backlog", report.drained)]
+    columns = [(f"{kind}, {name}", turn) for kind, turns in kinds for name, turn in turns.items()]
+    table.add_column("")
+    for heading, _ in columns:
+        table.add_column(heading, justify="right")
+    table.add_row("events/s counted", *(f"{turn.events_per_s:,.0f}" for _, turn in columns))
+    for name in ("latency_p50_ms", "latency_p99_ms"):
+        cells = (getattr(turn, name) for _, turn in columns)
+        table.add_row(name.replace("_", " "), *("" if each is None else f"{each:.0f}" for each in cells))
+    table.add_row("worker, µs CPU an event", *(f"{turn.worker_us_per_event:.1f}" for _, turn in columns))
+    table.add_row("Redis, µs CPU an event", *(f"{turn.redis_us_per_event:.1f}" for _, turn in columns))
+    for process in ("worker", "redis", "broker", "server", "producer", "audience"):
+        cores = (turn.cores.get(process) for _, turn in columns)
+        table.add_row(f"cores: {process}", *("" if each is None else f"{each:.2f}" for each in cores))
+    console.print(table)
+    drained = f", a backlog {report.drained_ratio:.2f}" if report.drained else ""
+    console.print(
+        f"Watched over alone, turn by turn: events/s {report.steady_ratio:.3f}{drained};"
+        f" worker's CPU an event {report.worker_cpu_ratio:.2f}"
+        + ("" if report.latency_p99_ratio is None else f"; latency p99 {report.latency_p99_ratio:.2f}")
+    )
+    seen = report.audience
+    console.print(
+        f"Reads: {seen.reads_per_s:,.0f} answered a second, p50 {seen.read_p50_ms or 0:.1f} ms,"
+        f" p99 {seen.read_p99_ms or 0:.1f} ms, {seen.failed_reads} failed,"
+        f" {seen.unanswered_reads} unanswered (latency from when each was due)"
+    )
+    console.print(
+        f"Streams: {seen.streams_kept} of {seen.streams} lived to the end, {seen.messages_per_s:,.0f}"
+        f" messages/s, longest wait for figures {seen.overview_gap_worst_s or 0:.1f} s"
+    )
+    console.print(
+        f"Alert acknowledged by Kafka to viewer: p50 {seen.alert_p50_ms or 0:.0f} ms,"
+        f" p99 {seen.alert_p99_ms or 0:.0f} ms, worst {seen.alert_worst_ms or 0:.0f} ms"
+        f" ({seen.alerts_seen:,} arrivals)"
+    )
+    console.print(f"The server's resident memory: {report.server_mb:.0f} MB")

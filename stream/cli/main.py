@@ -21,10 +21,13 @@ from stream.cli.bench import bench
 from stream.cli.bundle import bundle
 from stream.cli.counters import counters, top
 from stream.cli.demo import demo
+from stream.cli.digest import digest
 from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
+from stream.cli.dump import dump
 from stream.cli.ingest import ingest
 from stream.cli.local import local
+from stream.cli.notify import notify
 from stream.cli.priors import priors
 from stream.cli.rebuild import rebuild
 from stream.cli.replay import replay
@@ -33,6 +36,7 @@ from stream.cli.rules import rules
 from stream.cli.score import score
 from stream.cli.silence import ack, silence, silences, unsilence
 from stream.cli.topics import topics
+from stream.cli.web import web
 from stream.cli.worker import worker
 from stream.errors import DependencyError, ReviewpulseError, UsageError
 
@@ -94,6 +98,7 @@ def command_line() -> typer.Typer:
     app.command("topics")(topics)
     app.command("score")(score)
     app.command("worker")(worker)
+    app.command("web")(web)
     app.add_typer(bench, name="bench")
     app.add_typer(bundle, name="bundle")
     app.command("ingest")(ingest)
@@ -108,8 +113,11 @@ def command_line() -> typer.Typer:
     app.command("silences")(silences)
     app.command("unsilence")(unsilence)
     app.command("ack")(ack)
+    app.add_typer(notify, name="notify")
     app.add_typer(priors, name="priors")
     app.add_typer(dlq, name="dlq")
+    app.add_typer(dump, name="dump")
+    app.command("digest")(digest)
     app.add_typer(rules, name="rules")
     for entry_point in entry_points(group="reviewpulse.commands"):
         entry_point.load()(app)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import calendar
 from pathlib import Path  # noqa: TC003 (typer reads the annotation when it runs)
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,16 @@ priors = typer.Typer(
 def learn_snapshot(
     out: Path = typer.Option(help="File to write; one that is there is replaced."),
     events: int = typer.Option(
-        200_000, min=0, help="Newest events of Kafka that categories are looked for in; 0: only the fleet's."
+        200_000,
+        min=0,
+        help="Newest events of Kafka that categories are looked for in; 0: only the fleet's, and no week.",
     ),
     as_json: bool = typer.Option(False, "--json", help="One line of JSON instead of a table."),
 ) -> None:
     """Learns priors by channel and category from what the live detectors know, and writes a snapshot.
+
+    Where Kafka keeps a week and more, it also learns how busy each hour of a week is: so many complaints
+    are no surge in an evening when many write.
 
     Workers go on meanwhile, and use it once they are started with `REVIEWPULSE_PRIORS` set to the file, all
     of them with the same one. Run it with the workers' settings: the model's version is written into it, and
@@ -71,7 +77,8 @@ def show_snapshot(
     """Checks a snapshot and prints the priors in it.
 
     With `--json`: `{"version", "made_at", "model_version", "channels": {CHANNEL: {"fleet", "categories":
-    {NAME}}}}`, each prior as `{"share", "events", "products"}`.
+    {NAME}, "week"}}}`, each prior as `{"share", "events", "products"}`; `week` has 168 weights from Monday
+    0:00 UTC on, or is left out.
     """
     from stream.cli.terminal import print_json
     from stream.priors import load_snapshot
@@ -119,3 +126,25 @@ def _print(found: Priors) -> None:
                 f"{prior.products:,}",
             )
     out.print(table)
+    for channel, learned in found.channels.items():
+        out.print(Text(f"{channel}: {_week(learned.week)}"), soft_wrap=True)
+
+
+def _week(weights: list[float]) -> str:
+    """The hours of a week in a line."""
+    if not weights:
+        return "all hours of a week count alike (Kafka did not hold a whole week)"
+    busiest, quietest = (weights.index(pick(weights)) for pick in (max, min))
+    return (
+        f"busiest on {_hour(busiest)}, {weights[busiest]:.2g} times the average;"
+        f" quietest on {_hour(quietest)}, {weights[quietest]:.2g} times"
+    )
+
+
+def _hour(cell: int) -> str:
+    """A cell of a week in words.
+
+    >>> _hour(0), _hour(167)
+    ('Monday 00:00 UTC', 'Sunday 23:00 UTC')
+    """
+    return f"{calendar.day_name[cell // 24]} {cell % 24:02}:00 UTC"

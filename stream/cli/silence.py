@@ -38,6 +38,7 @@ def silence(
     import secrets
     import time
 
+    from stream.cli.moments import time_ms
     from stream.core.events import rfc3339
     from stream.core.silence import Silence, duration_ms
     from stream.errors import UsageError
@@ -50,7 +51,7 @@ def silence(
     if not reason.strip():
         raise UsageError("--reason is empty: whoever finds the silence will want to know why.")
     now_ms = time.time_ns() // 1_000_000
-    start_ms = now_ms if begin is None else _time_ms(begin)
+    start_ms = now_ms if begin is None else time_ms("--from", begin)
     made = Silence(
         id=secrets.token_hex(4),
         start_ms=start_ms,
@@ -177,23 +178,6 @@ def _author(given: str | None) -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name; KeyError until Python 3.13
         return "unknown"
-
-
-def _time_ms(text: str) -> int:
-    from datetime import datetime
-
-    from stream.core.events import event_time_ms
-    from stream.errors import UsageError
-
-    try:
-        at = datetime.fromisoformat(text)
-        if at.tzinfo is None:
-            raise UsageError(
-                f"--from {text!r} names no time zone: end it with Z, or with an offset as +01:00."
-            )
-        return event_time_ms(at)
-    except ValueError:
-        raise UsageError(f"--from {text!r} is no time: write it as 2024-01-17T22:00:00Z.") from None
 
 
 def _shown(made: Silence) -> str:

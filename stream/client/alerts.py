@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from kafka import TopicPartition
@@ -22,13 +22,13 @@ from kafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
 from stream import settings as configuration
+from stream.client.blocks import Block
 from stream.client.log import ends_of, open_consumer, partitions_of, read_to_end
 from stream.core.events import Alert
 from stream.errors import DependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from stream.settings import Settings
 
@@ -65,7 +65,7 @@ class LatestSequences:
         return True
 
 
-class AlertSubscriber:
+class AlertSubscriber(Block):
     """Iterates over alert transitions, each once.
 
     >>> with AlertSubscriber(group="pager") as alerts:                          # doctest: +SKIP
@@ -105,6 +105,7 @@ class AlertSubscriber:
         try:
             self._partitions = partitions_of(self._consumer, self._settings.topic_alerts)
             self._seek(from_beginning=from_beginning)
+            self._commit()
         except BaseException as error:
             self._consumer.close(autocommit=False)
             if isinstance(error, KafkaError):
@@ -131,11 +132,22 @@ class AlertSubscriber:
         Raises:
             DependencyError: the broker refuses.
         """
+        return (alert for alert in self.steps() if alert is not None)
+
+    def steps(self) -> Iterator[Alert | None]:
+        """As iterating, with a None wherever half a second brought nothing: for who has other things to do.
+
+        Raises:
+            DependencyError: the broker refuses.
+        """
         try:
             while not self._stopping.is_set():
-                for records in self._consumer.poll(timeout_ms=POLL_MS).values():
+                came = self._consumer.poll(timeout_ms=POLL_MS)
+                for records in came.values():
                     yield from self._news(records)
                 self._commit()
+                if not came:
+                    yield None
         except KafkaError as error:
             raise self._failed(error) from error
 
@@ -169,19 +181,6 @@ class AlertSubscriber:
             raise self._failed(error) from error
         finally:
             self._consumer.close(autocommit=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self._finish()
-        self.close()
 
     def _seek(self, *, from_beginning: bool) -> None:
         ends = ends_of(self._consumer, self._partitions)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from stream import settings as configuration
 from stream.client import counts
-from stream.client.counts import LiveLayout
+from stream.client.blocks import AsyncBlock, Block
+from stream.client.counts import LiveLayout, best_matches
 from stream.core.buckets import WINDOWS
 from stream.errors import DependencyError
 from stream.redis_config import connect, connect_async
@@ -23,11 +24,20 @@ from stream.redis_trip import exchange, exchange_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import TracebackType
 
-    from stream.client.counts import ChannelTotals, LeaderBy, ProductCounts, Question
+    from stream.client.counts import (
+        Baseline,
+        ChannelTotals,
+        Figures,
+        Fleet,
+        LeaderBy,
+        ProductCounts,
+        Question,
+        Series,
+    )
     from stream.redis_config import AsyncClient, Client
     from stream.settings import Settings
+    from stream.store.layout import Layout
 
 A = TypeVar("A")
 ALL_WINDOWS = tuple(WINDOWS)
@@ -44,6 +54,11 @@ class _Reader:
         self._settings = settings or configuration.load()
         self._now_ms = now_ms
         self._live = LiveLayout(self._settings.namespace)
+
+    @property
+    def layout(self) -> Layout:
+        """Where the counters were when something was read last; it changes with a rebuild or a reshard."""
+        return self._live.layout
 
     def _get(self, product_ids: Sequence[str], window: str) -> Question[list[ProductCounts]]:
         return self._live.asked(
@@ -67,11 +82,32 @@ class _Reader:
     def _totals(self) -> Question[dict[str, ChannelTotals]]:
         return self._live.asked(lambda layout: counts.ask_totals(layout, self._settings.topics))
 
+    def _fleet(self, windows: Sequence[str]) -> Question[Fleet]:
+        topics = self._settings.topics
+        return self._live.asked(lambda layout: counts.ask_fleet(layout, windows, topics, self._now_ms()))
+
+    def _series(self, product_id: str | None, windows: Sequence[str]) -> Question[list[Series]]:
+        return self._live.asked(lambda layout: counts.ask_series(layout, product_id, windows, self._now_ms()))
+
+    def _figures(self, product_ids: Sequence[str], points: int) -> Question[list[Figures]]:
+        return self._live.asked(
+            lambda layout: counts.ask_figures(layout, product_ids, points, self._now_ms())
+        )
+
+    def _baselines(self, product_id: str) -> Question[list[Baseline]]:
+        return self._live.asked(lambda layout: counts.ask_baselines(layout, product_id))
+
+    def _active(self, since_ms: int | None) -> Question[tuple[Layout, list[str]]]:
+        return self._live.asked(lambda layout: counts.ask_active(layout, since_ms))
+
+    def _applied(self) -> Question[dict[str, int]]:
+        return self._live.asked(counts.ask_applied)
+
     def _failed(self, error: Exception) -> DependencyError:
         return DependencyError(f"Cannot read counters. {told(error, self._settings.redis)}")
 
 
-class LiveCounters(_Reader):
+class LiveCounters(_Reader, Block):
     """Reads the live counters; a dashboard's or a script's way in.
 
     >>> with LiveCounters() as counters:                                       # doctest: +SKIP
@@ -152,6 +188,49 @@ class LiveCounters(_Reader):
         """What became of every event so far, by channel (``reviews``, ``chats``)."""
         return self._ask(self._totals())
 
+    def fleet(self, windows: Sequence[str] = ALL_WINDOWS) -> Fleet:
+        """All products together: counts by window, how many products, what became of every event.
+
+        One round trip, whatever the number of products. Counts begin with the first worker of a version that
+        keeps them, the totals with the first worker.
+        """
+        return self._ask(self._fleet(windows))
+
+    def series(self, product_id: str | None, window: str = "1h") -> Series:
+        """Counts over time, oldest first, with the empty buckets.
+
+        Args:
+            product_id: the product; None for the whole fleet.
+            window: ``1h`` in minutes, ``24h`` in hours, ``7d`` in quarter-days.
+        """
+        return self._ask(self._series(product_id, [window]))[0]
+
+    def figures(self, product_ids: Sequence[str], *, points: int = 3) -> list[Figures]:
+        """What a live view shows of products: all windows, and the last minutes of their series.
+
+        One round trip for 512 products.
+        """
+        return self._ask(self._figures(product_ids, points))
+
+    def baselines(self, product_id: str) -> list[Baseline]:
+        """What share of negatives is usual for a product, by channel, as its detectors learned it.
+
+        Nothing for a channel that was never seen, or whose state another version of a worker wrote.
+        """
+        return self._ask(self._baselines(product_id))
+
+    def applied(self) -> dict[str, int]:
+        """Highest offset that the counters contain, by ``topic:number``: Kafka's end less this is the lag."""
+        return self._ask(self._applied())
+
+    def products(self, search: str = "", *, limit: int = 20) -> list[str]:
+        """Known products whose ids contain a text, whatever the case, the best first.
+
+        Reads the id of every product; a server that is asked often remembers them (``stream.web.live`` does).
+        """
+        _, known = self._ask(self._active(None))
+        return best_matches(known, search, limit)
+
     def _ask(self, question: Question[A]) -> A:
         try:
             commands = next(question)
@@ -168,19 +247,8 @@ class LiveCounters(_Reader):
         if self._owns_client and self._given_client is not None:
             self._given_client.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class AsyncLiveCounters(_Reader):
+class AsyncLiveCounters(_Reader, AsyncBlock):
     """``LiveCounters`` for asyncio: the same questions, awaited.
 
     >>> async with AsyncLiveCounters() as counters:                             # doctest: +SKIP
@@ -225,6 +293,35 @@ class AsyncLiveCounters(_Reader):
         """See ``LiveCounters.totals``."""
         return await self._ask(self._totals())
 
+    async def fleet(self, windows: Sequence[str] = ALL_WINDOWS) -> Fleet:
+        """See ``LiveCounters.fleet``."""
+        return await self._ask(self._fleet(windows))
+
+    async def series(self, product_id: str | None, window: str = "1h") -> Series:
+        """See ``LiveCounters.series``."""
+        return (await self._ask(self._series(product_id, [window])))[0]
+
+    async def figures(self, product_ids: Sequence[str], *, points: int = 3) -> list[Figures]:
+        """See ``LiveCounters.figures``."""
+        return await self._ask(self._figures(product_ids, points))
+
+    async def baselines(self, product_id: str) -> list[Baseline]:
+        """See ``LiveCounters.baselines``."""
+        return await self._ask(self._baselines(product_id))
+
+    async def applied(self) -> dict[str, int]:
+        """See ``LiveCounters.applied``."""
+        return await self._ask(self._applied())
+
+    async def products(self, search: str = "", *, limit: int = 20) -> list[str]:
+        """See ``LiveCounters.products``."""
+        _, known = await self.active(None)
+        return best_matches(known, search, limit)
+
+    async def active(self, since_ms: int | None) -> tuple[Layout, list[str]]:
+        """Products that had an event since a time, and where the counters are that say so; see ``counts``."""
+        return await self._ask(self._active(since_ms))
+
     async def _ask(self, question: Question[A]) -> A:
         try:
             commands = next(question)
@@ -240,14 +337,3 @@ class AsyncLiveCounters(_Reader):
         """Closes the connections."""
         if self._owns_client:
             await self._client.aclose()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.close()

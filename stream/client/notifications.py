@@ -19,12 +19,13 @@ import time
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from stream import settings as configuration
 from stream.client.alerts import AlertSubscriber
+from stream.client.blocks import Block
 from stream.core.notifier import Notifier
 from stream.core.notify import Notification  # noqa: TC001 (msgspec reads the annotation)
 from stream.core.silence import Said
@@ -36,7 +37,6 @@ from stream.silences import Silences
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from types import TracebackType
 
     from stream.core.events import Alert
     from stream.core.notify import Policy
@@ -95,7 +95,7 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Notifications:
+class Notifications(Block):
     """Iterates over what people are to be told.
 
     >>> with Notifications(group="pager") as notifications:                     # doctest: +SKIP
@@ -190,21 +190,6 @@ class Notifications:
             self._subscriber.close()
         finally:
             self._client.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            if kind is None:
-                self._finish()
-        finally:
-            self.close()
 
     # What is to be told.
 

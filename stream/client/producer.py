@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack
 
 import msgspec
 from kafka import KafkaProducer
@@ -24,14 +24,14 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.partitioner.default import DefaultPartitioner, murmur2
 
 from stream import settings as configuration
+from stream.client.blocks import Block
 from stream.client.validation import check, limits_of
-from stream.core.events import EVENT_TYPES, Channel, Chat, Review
+from stream.core.events import EVENT_TYPES, Channel, Chat, EventTime, Review
 from stream.errors import DependencyError, EventError, UsageError
 from stream.kafka_config import kafka_python_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import TracebackType
 
     from stream.settings import Settings
 
@@ -62,7 +62,37 @@ class _RememberingPartitioner(DefaultPartitioner):  # type: ignore[misc]  # kafk
         return (hashed & 0x7FFFFFFF) % partitions
 
 
-class EventProducer:
+class _RequiredFields(TypedDict):
+    event_id: str
+    product_id: str
+    text: str
+    event_time: EventTime
+
+
+class ReviewFields(_RequiredFields, total=False):
+    """What ``send_review`` takes: the fields of ``stream.core.events.Review``."""
+
+    rating: float | None
+    title: str | None
+    lang: str | None
+    category: str | None
+    author_id: str | None
+
+
+class _RequiredChatFields(_RequiredFields):
+    conversation_id: str
+    role: Literal["customer", "agent"]
+
+
+class ChatFields(_RequiredChatFields, total=False):
+    """What ``send_chat`` takes: the fields of ``stream.core.events.Chat``."""
+
+    lang: str | None
+    category: str | None
+    author_id: str | None
+
+
+class EventProducer(Block):
     """Sends events, validated, keyed by product, and acknowledged by every in-sync replica.
 
     >>> with EventProducer() as producer:                                      # doctest: +SKIP
@@ -105,32 +135,15 @@ class EventProducer:
         self._delivered = 0
         self._lost = 0
         self._reason: Exception | None = None
-        request_timeout_ms = min(30_000, int(delivery_timeout_s * 500))
-        try:
-            self._producer = KafkaProducer(
-                **kafka_python_config(self._settings),
-                acks="all",
-                enable_idempotence=idempotent,
-                max_in_flight_requests_per_connection=5 if idempotent else 1,
-                delivery_timeout_ms=int(delivery_timeout_s * 1000),
-                request_timeout_ms=request_timeout_ms,
-                bootstrap_timeout_ms=min(15_000, int(delivery_timeout_s * 1000)),
-                max_block_ms=min(_NO_TOPIC_S, delivery_timeout_s) * 1000,
-                allow_auto_create_topics=False,
-                linger_ms=LINGER_MS,
-                batch_size=BATCH_BYTES,
-                compression_type=compression,
-                partitioner=_RememberingPartitioner(),
-                metrics_enabled=False,
-            )
-        except KafkaError as error:
-            raise DependencyError(
-                f"No Kafka broker answers at {self._settings.kafka} ({error}): is it running, and is"
-                " REVIEWPULSE_KAFKA its address?"
-            ) from error
+        self._producer = open_producer(
+            self._settings,
+            idempotent=idempotent,
+            delivery_timeout_s=delivery_timeout_s,
+            compression=compression,
+        )
 
-    def send_review(self, **fields: Any) -> None:
-        """Sends a review; its fields are those of ``stream.core.events.Review``, and any of your own.
+    def send_review(self, **fields: Unpack[ReviewFields]) -> None:
+        """Sends a review. For fields of your own, use ``send("reviews", {...})``.
 
         Raises:
             EventError: a field is missing or wrong.
@@ -138,8 +151,8 @@ class EventProducer:
         """
         self.send("reviews", fields)
 
-    def send_chat(self, **fields: Any) -> None:
-        """Sends a chat line; its fields are those of ``stream.core.events.Chat``, and any of your own.
+    def send_chat(self, **fields: Unpack[ChatFields]) -> None:
+        """Sends a chat line. For fields of your own, use ``send("chats", {...})``.
 
         Raises:
             EventError: a field is missing or wrong.
@@ -161,11 +174,11 @@ class EventProducer:
             DependencyError: Kafka takes no more.
         """
         value = encode_event(event)
-        self._topic(channel)
+        topic = topic_of(self._topics, channel)
         (verdict,) = check(channel, [value], time.time_ns() // 1_000_000, self._limits)
         if isinstance(verdict, EventError):
             raise verdict
-        self.send_encoded(channel, verdict, value)
+        self.send_record(topic, verdict.encode(), value)
 
     def send_encoded(
         self,
@@ -185,7 +198,7 @@ class EventProducer:
         Raises:
             DependencyError: Kafka takes no more, or has no such topic.
         """
-        self.send_record(self._topic(channel), product_id.encode(), value, headers)
+        self.send_record(topic_of(self._topics, channel), product_id.encode(), value, headers)
 
     def send_record(
         self,
@@ -201,11 +214,8 @@ class EventProducer:
         """
         try:
             self._waiting.append(self._producer.send(topic, value, key, headers))
-        except (KafkaTimeoutError, KafkaError) as error:
-            raise DependencyError(
-                f"Kafka at {self._settings.kafka} does not take events for the topic {topic!r} ({error}):"
-                " `reviewpulse topics` creates the topics, `reviewpulse doctor` says what is missing."
-            ) from error
+        except KafkaError as error:
+            raise not_taken(self._settings, topic, error) from error
         self._settle(at_most=MAX_UNACKNOWLEDGED)
 
     @property
@@ -239,10 +249,7 @@ class EventProducer:
         self._settle(at_most=0)
         lost, reason, self._lost, self._reason = self._lost, self._reason, 0, None
         if lost:
-            raise DependencyError(
-                f"{lost:,} events were not delivered to Kafka at {self._settings.kafka} ({reason}):"
-                " send them again when the broker is back."
-            ) from reason
+            raise not_delivered(self._settings, lost, reason) from reason
 
     def close(self) -> None:
         """Flushes and closes.
@@ -254,22 +261,6 @@ class EventProducer:
             self.flush()
         finally:
             self._producer.close(timeout=5)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _topic(self, channel: str) -> str:
-        if channel not in EVENT_TYPES:
-            raise UsageError(f"There is no channel {channel!r}: take one of {', '.join(EVENT_TYPES)}.")
-        return self._topics[channel]
 
     def _settle(self, *, at_most: int) -> None:
         """Books what is acknowledged or given up; waits while more than ``at_most`` are neither."""
@@ -298,6 +289,68 @@ class EventProducer:
         except KafkaError as error:
             self._lost += 1
             self._reason = error
+
+
+def open_producer(
+    settings: Settings, *, idempotent: bool, delivery_timeout_s: float, compression: str | None
+) -> KafkaProducer:
+    """The library's producer as ours use it; for the arguments see ``EventProducer``.
+
+    Raises:
+        DependencyError: no broker answers.
+        UsageError: the settings are wrong.
+    """
+    delivery_timeout_ms = int(delivery_timeout_s * 1000)
+    try:
+        return KafkaProducer(
+            **kafka_python_config(settings),
+            acks="all",
+            enable_idempotence=idempotent,
+            max_in_flight_requests_per_connection=5 if idempotent else 1,
+            delivery_timeout_ms=delivery_timeout_ms,
+            request_timeout_ms=min(30_000, delivery_timeout_ms // 2),
+            bootstrap_timeout_ms=min(15_000, delivery_timeout_ms),
+            max_block_ms=min(_NO_TOPIC_S, delivery_timeout_s) * 1000,
+            allow_auto_create_topics=False,
+            linger_ms=LINGER_MS,
+            batch_size=BATCH_BYTES,
+            compression_type=compression,
+            partitioner=_RememberingPartitioner(),
+            metrics_enabled=False,
+        )
+    except KafkaError as error:
+        raise DependencyError(
+            f"No Kafka broker answers at {settings.kafka} ({error}): is it running, and is"
+            " REVIEWPULSE_KAFKA its address?"
+        ) from error
+
+
+def topic_of(topics: Mapping[str, str], channel: str) -> str:
+    """The topic of a channel.
+
+    Raises:
+        UsageError: there is no such channel.
+    """
+    if channel not in EVENT_TYPES:
+        raise UsageError(f"There is no channel {channel!r}: take one of {', '.join(EVENT_TYPES)}.")
+    return topics[channel]
+
+
+def not_taken(settings: Settings, topic: str, error: Exception) -> DependencyError:
+    """What to say when an event could not even be queued."""
+    return DependencyError(
+        f"Kafka at {settings.kafka} does not take events for the topic {topic!r} ({error}):"
+        " `reviewpulse topics` creates the topics, `reviewpulse doctor` says what is missing."
+    )
+
+
+def not_delivered(settings: Settings, lost: int, reason: Exception | None) -> DependencyError:
+    """What to say of events that the broker did not acknowledge."""
+    events = "1 event was" if lost == 1 else f"{lost:,} events were"
+    return DependencyError(
+        f"{events} not delivered to Kafka at {settings.kafka} ({reason}):"
+        " send again when the broker is back; what did arrive is counted once all the same."
+    )
 
 
 def encode_event(event: Mapping[str, Any] | Review | Chat) -> bytes:

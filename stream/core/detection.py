@@ -14,11 +14,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
 from stream.core import spike_state, surge, threshold
+from stream.core.events import CHANNELS
 from stream.core.priors import DEFAULT
 from stream.core.spike import SpikeDetector
 from stream.core.surge import SurgeDetector
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from stream.core.background import Background
     from stream.core.events import Alert, Channel
     from stream.core.priors import Priors
-    from stream.core.profile import Profile
     from stream.core.rules import Builtin, Minimums, Rules
     from stream.core.spike import Observation, SpikeRule
     from stream.core.surge import SurgeRule
@@ -42,6 +42,9 @@ VARIANTS = 256
 _SEVERAL = b"\x03"
 
 Rule = TypeVar("Rule", "SpikeRule", "SurgeRule")
+
+
+Detector: TypeAlias = SpikeDetector | SurgeDetector
 
 
 class _States(NamedTuple):
@@ -88,8 +91,7 @@ class Detection:
         rules: a rules file: thresholds, and exceptions from the two.
         model_version: named in alerts.
         background: what customers write anyway.
-        profile: how the hours of a week differ.
-        priors: what baselines begin with.
+        priors: what baselines begin with, and how the hours of a week differ.
     """
 
     def __init__(
@@ -100,24 +102,31 @@ class Detection:
         model_version: str,
         *,
         background: Background,
-        profile: Profile,
         priors: Priors = DEFAULT,
     ) -> None:
         self._rules = rules
         self._thresholds = ThresholdDetector(rules.thresholds, model_version, spike.historic_after_ms)
 
-        def spike_detector(min_events: int | None, min_negatives: int | None) -> SpikeDetector:
+        def spike_detector(
+            _channel: Channel, min_events: int | None, min_negatives: int | None
+        ) -> SpikeDetector:
             changed = _changed(spike, min_events=min_events, min_negatives=min_negatives)
             return SpikeDetector(changed, model_version, background, priors)
 
-        def surge_detector(_min_events: int | None, min_negatives: int | None) -> SurgeDetector:
-            return SurgeDetector(_changed(surge, min_negatives=min_negatives), model_version, profile)
+        def surge_detector(
+            channel: Channel, _min_events: int | None, min_negatives: int | None
+        ) -> SurgeDetector:
+            changed = _changed(surge, min_negatives=min_negatives)
+            return SurgeDetector(changed, model_version, priors.profile(channel))
 
-        self._spike = lru_cache(VARIANTS)(spike_detector)
-        self._surge = lru_cache(VARIANTS)(surge_detector)
-        self._alike: dict[Builtin, SpikeDetector | SurgeDetector] = {
-            "spike": self._spike(*_least(rules.minimums("spike", "", "reviews", None))),
-            "surge": self._surge(*_least(rules.minimums("surge", "", "reviews", None))),
+        self._detector_for: dict[Builtin, Callable[[Channel, int | None, int | None], Detector]] = {
+            "spike": lru_cache(VARIANTS)(spike_detector),
+            "surge": lru_cache(VARIANTS)(surge_detector),
+        }
+        self._alike = {
+            (name, channel): detector_for(channel, *_least(rules.minimums(name, "", channel, None)))
+            for name, detector_for in self._detector_for.items()
+            for channel in CHANNELS
         }
         """The detectors of all products, where the rules file makes no exception."""
 
@@ -130,8 +139,8 @@ class Detection:
             ValueError: ``state`` is not one this version wrote.
         """
         before = unpack(state)
-        spike, of_spike = self._judged("spike", self._spike, product_id, channel, before.spike, observations)
-        surge, of_surge = self._judged("surge", self._surge, product_id, channel, before.surge, observations)
+        spike, of_spike = self._judged("spike", product_id, channel, before.spike, observations)
+        surge, of_surge = self._judged("surge", product_id, channel, before.surge, observations)
         thresholds, of_thresholds = self._thresholds.judge(
             product_id, channel, before.thresholds, observations
         )
@@ -140,17 +149,17 @@ class Detection:
     def _judged(
         self,
         name: Builtin,
-        detector_for: Callable[[int | None, int | None], SpikeDetector | SurgeDetector],
         product_id: str,
         channel: Channel,
         state: bytes | None,
         observations: Sequence[Observation],
     ) -> tuple[bytes | None, list[Alert]]:
         if not self._rules.overrides:
-            return self._alike[name].judge(product_id, channel, state, observations)
+            return self._alike[name, channel].judge(product_id, channel, state, observations)
         transitions: list[Alert] = []
         for category, some in groupby(observations, key=lambda seen: seen.category):
-            detector = detector_for(*_least(self._rules.minimums(name, product_id, channel, category)))
+            minimums = self._rules.minimums(name, product_id, channel, category)
+            detector = self._detector_for[name](channel, *_least(minimums))
             state, more = detector.judge(product_id, channel, state, list(some))
             transitions += more
         return state, transitions

@@ -10,6 +10,7 @@ Rules:
   and each level is drawn towards the one above it, the more the fewer products it has.
 - A weight stays within bounds: a surer prior would take a product of a new kind for an incident and be slow
   to learn better, a vaguer one would teach nothing.
+- Of a channel the snapshot may also hold its week: how busy each hour of a week is (``stream.core.profile``).
 - Sums are ``math.fsum``, which does not see their order, and what is fitted is rounded: the same products
   give the same priors in whatever order they are read.
 """
@@ -24,6 +25,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import msgspec
 
 from stream.core.events import Channel  # noqa: TC001  # msgspec reads the annotation
+from stream.core.profile import HOURS, Profile, flat
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +43,9 @@ LEAST_SHARE, MOST_SHARE = 0.01, 0.95
 ITERATIONS = 100
 """Of the moments; they settle within ten or so, and where they do not, the last ones are as good as any."""
 VERSION_CHARS = 12
+
+
+Weight = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Prior(msgspec.Struct, frozen=True):
@@ -72,12 +77,15 @@ BUILT_IN = Prior(0.15, 10.0, 0)
 """Where nothing is learned; vaguer than fleets are. See docs/decisions/0004-spike-detector.md."""
 
 
-class ChannelPriors(msgspec.Struct, frozen=True):
+# Without its defaults, a snapshot without a week has the version that it had before there were weeks.
+class ChannelPriors(msgspec.Struct, frozen=True, omit_defaults=True):
     """The priors of one channel."""
 
     fleet: Prior
     """Of products whose category is unknown, or not among ``categories``."""
     categories: dict[str, Prior]
+    week: Annotated[list[Weight], msgspec.Meta(max_length=HOURS)] = []
+    """Weights of the hours of a week, from Monday 0:00 UTC on; empty where too little was seen of one."""
 
 
 class Priors(msgspec.Struct, frozen=True):
@@ -105,6 +113,15 @@ class Priors(msgspec.Struct, frozen=True):
         if learned is None:
             return BUILT_IN
         return learned.fleet if category is None else learned.categories.get(category, learned.fleet)
+
+    def profile(self, channel: Channel) -> Profile:
+        """How the hours of a week differ on ``channel``; a flat profile where nobody knows.
+
+        >>> DEFAULT.profile("reviews").version
+        'flat'
+        """
+        learned = self.channels.get(channel)
+        return Profile(learned.week, self.version) if learned is not None and learned.week else flat()
 
 
 DEFAULT = Priors("", "", "", {})
@@ -148,6 +165,8 @@ def read_snapshot(raw: bytes) -> Priors:
         raise ValueError(f"it is no snapshot of priors: {error}") from None
     if priors.version != _version(priors):
         raise ValueError(f"its content is not what version {priors.version or '(none)'} was made from")
+    if any(len(each.week) not in (0, HOURS) for each in priors.channels.values()):
+        raise ValueError(f"a week in it has not {HOURS} hours")
     return priors
 
 

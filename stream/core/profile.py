@@ -11,12 +11,13 @@ Rules:
 from __future__ import annotations
 
 from itertools import accumulate
+from statistics import median
 from typing import TYPE_CHECKING
 
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 HOUR_MS = 3_600_000
 HOURS = 168
@@ -26,6 +27,8 @@ SHRINK_NEGATIVES = 20.0
 """What a day, an hour or a cell is told before it has been seen, in negatives."""
 LEAST_WEIGHT = 0.05
 """No hour is so quiet that one complaint in it is news by itself."""
+MOST_TIMES_MEDIAN = 10.0
+"""An hour with more is an import or an incident, not a habit, and counts for so much."""
 
 
 def hour_of_week(ms: int) -> int:
@@ -74,6 +77,32 @@ class Profile:
 def flat() -> Profile:
     """Ordinary time."""
     return Profile([1.0] * HOURS, "flat")
+
+
+def learn_week(hourly: Mapping[int, int]) -> list[float]:
+    """The weights of a week, from what was counted in each of many whole hours.
+
+    Args:
+        hourly: counts by hour since the epoch; those of silent hours too.
+
+    Returns:
+        168 weights with a mean of one, rounded; none when an hour of the week was never seen.
+
+    >>> learn_week({hour: 5 for hour in range(167)})
+    []
+    >>> week = learn_week({hour: 50 if hour % 24 < 12 else 150 for hour in range(336)} | {7: 90_000})
+    >>> [round(week[hour], 1) for hour in (7, 15)], len(week)
+    ([0.6, 1.4], 168)
+    """
+    busiest = MOST_TIMES_MEDIAN * max(1.0, median(hourly.values())) if hourly else 0.0
+    counted, seen = [0.0] * HOURS, [0.0] * HOURS
+    for hour, number in sorted(hourly.items()):
+        cell = hour_of_week(hour * HOUR_MS)
+        counted[cell] += min(float(number), busiest)
+        seen[cell] += 1.0
+    if not all(seen):
+        return []
+    return [round(weight, 4) for weight in learn_profile(counted, seen).weights]
 
 
 def learn_profile(

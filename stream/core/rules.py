@@ -17,6 +17,7 @@ import msgspec
 from stream.core.buckets import DAY_MS, HOUR_MS, MINUTE_MS
 from stream.core.scope import Scope
 from stream.core.toml_lines import Path  # noqa: TC001 (msgspec reads the annotation when it runs)
+from stream.core.toml_reading import Problem, meta, says
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -41,44 +42,35 @@ of a product before the spike rule may alert."""
 UNIT_MS = {"s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 
 
-def _meta(wanted: str, write: str, **bounds: Any) -> msgspec.Meta:
-    """Bounds of a value, what it is called when it is not kept, and what could stand there, as TOML."""
-    return msgspec.Meta(extra={"wanted": wanted, "write": write}, **bounds)
-
-
 Name = Annotated[
     str,
     # Not `$` alone, which lets a line break stand behind.
-    _meta("a name of 1 to 64 of a-z, 0-9, _ and -", '"many-complaints"', pattern=r"^[a-z0-9_-]{1,64}(?!\n)$"),
+    meta("a name of 1 to 64 of a-z, 0-9, _ and -", '"many-complaints"', pattern=r"^[a-z0-9_-]{1,64}(?!\n)$"),
 ]
-Share = Annotated[float, _meta("a share from 0 to 1", "0.4", ge=0.0, le=1.0)]
-Count = Annotated[int, _meta("a whole number from 1 to 1,000,000", "20", ge=1, le=1_000_000)]
+Share = Annotated[float, meta("a share from 0 to 1", "0.4", ge=0.0, le=1.0)]
+Count = Annotated[int, meta("a whole number from 1 to 1,000,000", "20", ge=1, le=1_000_000)]
 Duration = Annotated[
     str,
-    _meta("a duration: a whole number and s, m, h or d", '"1h"', pattern=r"^[0-9]{1,6}[smhd](?!\n)$"),
+    meta("a duration: a whole number and s, m, h or d", '"1h"', pattern=r"^[0-9]{1,6}[smhd](?!\n)$"),
 ]
-Severity = Annotated[Literal["warning", "critical"], _meta("warning or critical", '"warning" or "critical"')]
-Flag = Annotated[bool, _meta("true or false", "true or false")]
-PerDay = Annotated[float, _meta("a number above 0", "1.0", gt=0.0, le=1e15)]
-MinEvents = Annotated[int, _meta("a whole number from 1 to 65,535", "20", ge=1, le=65_535)]
-MinNegatives = Annotated[int, _meta("a whole number from 1 to 1,000", "8", ge=1, le=1_000)]
-OneBuiltin = Annotated[Builtin, _meta("spike or surge", '"spike" or "surge"')]
-
-
-def _says(description: str) -> msgspec.Meta:
-    return msgspec.Meta(description=description)
+Severity = Annotated[Literal["warning", "critical"], meta("warning or critical", '"warning" or "critical"')]
+Flag = Annotated[bool, meta("true or false", "true or false")]
+PerDay = Annotated[float, meta("a number above 0", "1.0", gt=0.0, le=1e15)]
+MinEvents = Annotated[int, meta("a whole number from 1 to 65,535", "20", ge=1, le=65_535)]
+MinNegatives = Annotated[int, meta("a whole number from 1 to 1,000", "8", ge=1, le=1_000)]
+OneBuiltin = Annotated[Builtin, meta("spike or surge", '"spike" or "surge"')]
 
 
 class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A statistical rule: what is given here stands above the settings."""
 
-    enabled: Annotated[Flag, _says("Whether the rule alerts at all.")] = True
+    enabled: Annotated[Flag, says("Whether the rule alerts at all.")] = True
     false_alarms_per_day: Annotated[
-        PerDay | None, _says("False alarms a day that the rule may make in the whole fleet.")
+        PerDay | None, says("False alarms a day that the rule may make in the whole fleet.")
     ] = None
-    expected_events_per_day: Annotated[PerDay | None, _says("Events a day of the whole fleet.")] = None
-    min_events: Annotated[MinEvents | None, _says("Events a product needs before it can alert.")] = None
-    min_negatives: Annotated[MinNegatives | None, _says("Negatives since the onset that an alert needs.")] = (
+    expected_events_per_day: Annotated[PerDay | None, says("Events a day of the whole fleet.")] = None
+    min_events: Annotated[MinEvents | None, says("Events a product needs before it can alert.")] = None
+    min_negatives: Annotated[MinNegatives | None, says("Negatives since the onset that an alert needs.")] = (
         None
     )
 
@@ -86,26 +78,26 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ThresholdRule(Scope, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A plain rule: so large a share, so many negatives, or both, among the events of a window."""
 
-    name: Annotated[Name, _says("What its alerts call it; each name once.")]
-    window: Annotated[Duration, _says("How far back it looks, by arrival; 1m to 7d.")]
-    share: Annotated[Share | None, _says("Holds at this negative share or above it.")] = None
-    negatives: Annotated[Count | None, _says("Holds at so many negatives or more.")] = None
+    name: Annotated[Name, says("What its alerts call it; each name once.")]
+    window: Annotated[Duration, says("How far back it looks, by arrival; 1m to 7d.")]
+    share: Annotated[Share | None, says("Holds at this negative share or above it.")] = None
+    negatives: Annotated[Count | None, says("Holds at so many negatives or more.")] = None
     min_events: Annotated[
-        Count | None, _says("Holds only with so many events in the window; 20 with a share, else 1.")
+        Count | None, says("Holds only with so many events in the window; 20 with a share, else 1.")
     ] = None
-    for_: Annotated[Duration, _says("How long it must hold before it fires; up to 24h.")] = msgspec.field(
+    for_: Annotated[Duration, says("How long it must hold before it fires; up to 24h.")] = msgspec.field(
         default="0s", name="for"
     )
     resolve_share: Annotated[
-        Share | None, _says("Resolves below this share; three quarters of share if not given.")
+        Share | None, says("Resolves below this share; three quarters of share if not given.")
     ] = None
     resolve_negatives: Annotated[
-        Count | None, _says("Resolves below so many negatives; three quarters of negatives if not given.")
+        Count | None, says("Resolves below so many negatives; three quarters of negatives if not given.")
     ] = None
-    keep_firing_for: Annotated[Duration, _says("How long it must be over before it resolves; up to 7d.")] = (
+    keep_firing_for: Annotated[Duration, says("How long it must be over before it resolves; up to 7d.")] = (
         "0s"
     )
-    severity: Annotated[Severity, _says("Of its alerts.")] = "warning"
+    severity: Annotated[Severity, says("Of its alerts.")] = "warning"
 
     @property
     def window_ms(self) -> int:
@@ -161,20 +153,20 @@ class ThresholdRule(Scope, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Override(Scope, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Other minimums of the statistical rules, or none of their alerts, for some products."""
 
-    rule: Annotated[OneBuiltin | None, _says("spike or surge; both if not given.")] = None
-    enabled: Annotated[Flag | None, _says("Whether it alerts on these products.")] = None
-    min_events: Annotated[MinEvents | None, _says("As in [spike] and [surge].")] = None
-    min_negatives: Annotated[MinNegatives | None, _says("As in [spike] and [surge].")] = None
+    rule: Annotated[OneBuiltin | None, says("spike or surge; both if not given.")] = None
+    enabled: Annotated[Flag | None, says("Whether it alerts on these products.")] = None
+    min_events: Annotated[MinEvents | None, says("As in [spike] and [surge].")] = None
+    min_negatives: Annotated[MinNegatives | None, says("As in [spike] and [surge].")] = None
 
 
 class RulesFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The file as it is written."""
 
-    version: Annotated[Literal[1], _meta("the version 1", "1"), _says("Of this format.")]
-    spike: Annotated[Knobs, _says("The rule negative_share: has a product's share risen?")] = Knobs()
-    surge: Annotated[Knobs, _says("The rule negative_rate: has its number of negatives risen?")] = Knobs()
-    threshold: Annotated[list[ThresholdRule], _says("Plain rules, any number.")] = []
-    override: Annotated[list[Override], _says("Exceptions, any number; a later one wins.")] = []
+    version: Annotated[Literal[1], meta("the version 1", "1"), says("Of this format.")]
+    spike: Annotated[Knobs, says("The rule negative_share: has a product's share risen?")] = Knobs()
+    surge: Annotated[Knobs, says("The rule negative_rate: has its number of negatives risen?")] = Knobs()
+    threshold: Annotated[list[ThresholdRule], says("Plain rules, any number.")] = []
+    override: Annotated[list[Override], says("Exceptions, any number; a later one wins.")] = []
 
 
 class Minimums(NamedTuple):
@@ -211,22 +203,6 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
                 given = {key: getattr(each, key) for key in Minimums._fields}
                 found = found._replace(**{key: said for key, said in given.items() if said is not None})
         return found
-
-
-class Problem(msgspec.Struct, frozen=True):
-    """Something to be mended in the file."""
-
-    where: str
-    """The file."""
-    line: int
-    key: str
-    """Key and table, or the table; empty where the text is no TOML."""
-    wrong: str
-    remedy: str
-
-    def __str__(self) -> str:
-        key = f"{self.key}: " if self.key else ""
-        return f"{self.where}:{self.line}: {key}{self.wrong}; {self.remedy}."
 
 
 class RulesError(UsageError):

@@ -11,10 +11,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stream.core.buckets import DAY_MS
-from stream.core.rules import Builtin, Knobs, Override, Problem, Rules, ThresholdRule
+from stream.core.rules import Builtin, Knobs, Override, Rules, ThresholdRule
 from stream.core.scope import Scope, matches
 from stream.core.spike import LEAST_RUN_LENGTH
 from stream.core.toml_lines import Path, line_at
+from stream.core.toml_reading import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,6 +6,7 @@ Rules:
   level are taken from the caller's settings.
 - The pipeline is met as anybody meets it: events go in through ``EventProducer``, counts come out of
   ``LiveCounters``, alerts out of ``AlertSubscriber``. The worker is a process of its own.
+- The live page is served as long as the demo runs; what the shop does waits for nobody who looks at it.
 - The order of a product's events is the shop's, so the same seed, duration and model give the same alerts on
   a fast machine and on a slow one.
 - The detector runs with its default budget, one false alarm in a million events.
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from stream import bundle
 from stream.client import EventProducer
+from stream.demo.processes import PageProcess, WorkerProcess
 from stream.demo.reconcile import (
     Report,
     Sent,
@@ -33,7 +35,6 @@ from stream.demo.reconcile import (
 from stream.demo.shop import Incident, Shop
 from stream.demo.view import Snapshot
 from stream.demo.watch import Watch
-from stream.demo.worker_process import WorkerProcess
 from stream.errors import DependencyError
 from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.settings import Settings
@@ -60,7 +61,13 @@ SETTLE_S = 3.0
 """How long the last alert may take to arrive after the last event was counted."""
 
 
-def run(given: Settings, duration_s: float, seed: int, screen: Screen) -> Report:
+def run(
+    given: Settings,
+    duration_s: float,
+    seed: int,
+    screen: Screen,
+    on_page: Callable[[str], None] = lambda _: None,
+) -> Report:
     """Runs the demo and ends everything it started.
 
     Args:
@@ -68,6 +75,7 @@ def run(given: Settings, duration_s: float, seed: int, screen: Screen) -> Report
         duration_s: of the live part.
         seed: of the shop.
         screen: where to show how it goes.
+        on_page: called once with the address of the live page.
 
     Raises:
         BundleError: the model bundle is missing, incomplete or altered.
@@ -77,17 +85,19 @@ def run(given: Settings, duration_s: float, seed: int, screen: Screen) -> Report
     bundle.verify(given.bundle)  # one sentence now instead of a worker's log later
     shop = Shop(seed)
     with ExitStack() as resources:
-        log = resources.enter_context(_kept_on_failure()) / "worker.log"
+        logs = resources.enter_context(_kept_on_failure())
         demo = Demo(shop, duration_s, resources.enter_context(screen))
         demo.say("a Kafka broker and Valkey start")
         servers = resources.enter_context(LocalServers())
         settings = demo_settings(given, servers.kafka, servers.redis)
-        worker = resources.enter_context(WorkerProcess(settings, log))
+        worker = resources.enter_context(WorkerProcess(settings, logs / "worker.log"))
         demo.say("the topics are made")
         ensure(settings)
+        page = resources.enter_context(PageProcess(settings, logs / "page.log"))
         producer = resources.enter_context(EventProducer(settings, delivery_timeout_s=30.0))
         watch = resources.enter_context(Watch(settings, [product.product_id for product in shop.products]))
-        demo.play(producer, watch, [worker.check, servers.check])
+        demo.follow_page(page, on_page)
+        demo.play(producer, watch, [worker.check, page.check, servers.check])
         report = demo.report(watch, seed)
         code = worker.stop()
         if code != 0:
@@ -120,7 +130,7 @@ def demo_settings(given: Settings, kafka: str, redis: str) -> Settings:
 
 @contextmanager
 def _kept_on_failure() -> Iterator[Path]:
-    """A temporary folder for logs; a failure of a server or of the worker leaves it behind, and names it."""
+    """A temporary folder for logs; a failure of a server or of a process leaves it behind, and names it."""
     folder = Path(tempfile.mkdtemp(prefix="reviewpulse-demo-"))
     kept = False
     try:
@@ -128,7 +138,7 @@ def _kept_on_failure() -> Iterator[Path]:
     except DependencyError as error:
         kept = any(each.stat().st_size for each in folder.iterdir())
         if kept:
-            raise DependencyError(f"{error}\nThe worker's log is in {folder}.") from error
+            raise DependencyError(f"{error}\nThe logs of worker and page are in {folder}.") from error
         raise
     finally:
         if not kept:
@@ -151,6 +161,7 @@ class Demo:
         self._sent = Sent()
         self._stage: Stage = "starting"
         self._live_since: float | None = None
+        self._page: PageProcess | None = None
         self._blank = Snapshot(
             duration_s=duration_s,
             names={product.product_id: product.name for product in shop.products},
@@ -160,6 +171,10 @@ class Demo:
     def say(self, note: str) -> None:
         """Shows what is going on before there is anything to watch."""
         self._screen.show(self._blank._replace(note=note))
+
+    def follow_page(self, page: PageProcess, on_page: Callable[[str], None]) -> None:
+        """Says where the page is as soon as it is there."""
+        self._page, self._on_page = page, on_page
 
     def play(self, producer: EventProducer, watch: Watch, checks: Sequence[Callable[[], None]]) -> None:
         """Sends everything and waits until it is counted.
@@ -269,6 +284,10 @@ class Demo:
     def _tick(self, note: str = "") -> None:
         for check in self._checks:
             check()
+        if self._page is not None and (address := self._page.address()) is not None:
+            self._page = None
+            self._blank = self._blank._replace(page=address)
+            self._on_page(address)
         watch = self._watch
         watch.look()
         elapsed_s = 0.0 if self._live_since is None else time.monotonic() - self._live_since

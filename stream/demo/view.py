@@ -80,6 +80,8 @@ class Snapshot(NamedTuple):
     """Negative shares by product, oldest first."""
     alerts: Sequence[Alert] = ()
     """Every transition, oldest first."""
+    page: str = ""
+    """Address of the live page, once it is there."""
 
     @property
     def lag(self) -> int:
@@ -213,7 +215,15 @@ def _leaders(snapshot: Snapshot, width: int) -> RenderableType:
         table.add_row(*cells)
     for _ in range(LEADERS_SHOWN - len(snapshot.leaders[:LEADERS_SHOWN])):
         table.add_row("")
-    return Panel(table, title=LEADERS_TITLE, title_align="left", box=box.ROUNDED, border_style="dim")
+    return Panel(
+        table,
+        title=LEADERS_TITLE,
+        title_align="left",
+        subtitle=Text(f"live page: {snapshot.page}", "default") if snapshot.page else None,
+        subtitle_align="right",
+        box=box.ROUNDED,
+        border_style="dim",
+    )
 
 
 def _alerts(snapshot: Snapshot, width: int) -> RenderableType:
@@ -436,9 +446,13 @@ class PlainScreen:
         self._said = ""
         self._said_at = float("-inf")
         self._alerts = 0
+        self._page = ""
 
     def show(self, snapshot: Snapshot) -> None:
         """Prints what is new."""
+        if snapshot.page != self._page:
+            self._page = snapshot.page
+            self._print(snapshot, f"the live page is at {snapshot.page}")
         text, _ = STAGES[snapshot.stage]
         sentence = snapshot.note or text.format(bad=snapshot.name(snapshot.bad_product))
         if sentence != self._said:

@@ -20,6 +20,8 @@
 -- Returns false when applied, the offset that is stored instead of the base, or -2 when the counters are moved
 -- to another generation (see stream/store/layout.py).
 --
+-- The fleet's hash is written as a product's is, from the sums of the products': see docs/redis-layout.md.
+--
 -- A lower stored offset means Redis lost writes (a gap), a higher one that somebody else applied them (a
 -- duplicate, a zombie). Either way nothing is written, and the worker goes by what is stored.
 
@@ -52,7 +54,7 @@ local models = prefix .. 'models'
 -- done, without its offset, to be counted twice. So every key is touched before anything is written; EXISTS ends
 -- the script then, too, and the worker waits until the slot has arrived.
 if clustered then
-  local touched = { models, unpack(KEYS) }
+  local touched = { models, prefix .. 'fleet', unpack(KEYS) }
   local at = 1
   while at <= #products do
     touched[#touched + 1] = prefix .. 'product:' .. products[at]
@@ -183,13 +185,25 @@ local function take(length)
   return bytes
 end
 
-local product_prefix, state_prefix = prefix .. 'product:', prefix .. 'spike:' .. channel .. ':'
-local active, states = {}, {}
-local at, stop = 1, #products
-while at <= stop do
-  local id, late, first_ms, last_ms, state_length, spans = unpack(products, at, at + 5)
-  at = at + 6
-  local key = product_prefix .. id
+-- What the products' spans come to: of the first group, which most steps have alone, and of each other one.
+local f1, f2, f3, f4 = 0, 0, 0, 0
+local others = {}
+
+local function add_to_group(group, a, b, c, d)
+  local sums = others[group]
+  if sums then
+    sums[1], sums[2], sums[3], sums[4] = sums[1] + a, sums[2] + b, sums[3] + c, sums[4] + d
+  else
+    others[group] = { a, b, c, d }
+  end
+end
+
+-- Counts events of a product, or of the fleet, in its hash.
+--
+-- spans   {group, negative, neutral, positive, sentiment, ...}
+-- at      where its first span begins there
+-- Returns where the next product begins, and the minute of its newest event if that has moved on.
+local function count(key, late, first_ms, last_ms, spans, at, number)
   local held = call('HMGET', key, 'total', 'current')
   local is_new = not held[1]
 
@@ -230,10 +244,15 @@ while at <= stop do
     end
   end
 
-  for _ = 1, spans do
-    local group, a, b, c, d = unpack(products, at, at + 4)
+  for _ = 1, number do
+    local group, a, b, c, d = unpack(spans, at, at + 4)
     local in_minute, in_hour, in_quarter = unpack(groups[group])
     at = at + 5
+    if group == 1 then
+      f1, f2, f3, f4 = f1 + a, f2 + b, f3 + c, f4 + d
+    else
+      add_to_group(group, a, b, c, d)
+    end
     t1, t2, t3, t4 = t1 + a, t2 + b, t3 + c, t4 + d
     if in_minute == minute then
       m1, m2, m3, m4 = m1 + a, m2 + b, m3 + c, m4 + d
@@ -259,14 +278,40 @@ while at <= stop do
     write_older(key)
   end
   call('HSET', key, unpack(writes, 1, written))
-  if has_moved then
-    active[#active + 1] = minute * 60000
+  return at, has_moved and minute
+end
+
+local product_prefix, state_prefix = prefix .. 'product:', prefix .. 'spike:' .. channel .. ':'
+local active, states = {}, {}
+local fleet_late, fleet_first_ms, fleet_last_ms = 0, math.huge, 0
+local at, stop = 1, #products
+while at <= stop do
+  local id, late, first_ms, last_ms, state_length, number = unpack(products, at, at + 5)
+  fleet_late = fleet_late + late
+  if first_ms < fleet_first_ms then
+    fleet_first_ms = first_ms
+  end
+  if last_ms > fleet_last_ms then
+    fleet_last_ms = last_ms
+  end
+  local moved_to
+  at, moved_to = count(product_prefix .. id, late, first_ms, last_ms, products, at + 6, number)
+  if moved_to then
+    active[#active + 1] = moved_to * 60000
     active[#active + 1] = id
   end
   if state_length > 0 then
     states[#states + 1] = state_prefix .. id
     states[#states + 1] = take(state_length)
   end
+end
+if stop > 0 then
+  local spans = { 1, f1, f2, f3, f4 }
+  for group = 2, #groups do
+    local n, sums = #spans, others[group]
+    spans[n + 1], spans[n + 2], spans[n + 3], spans[n + 4], spans[n + 5] = group, unpack(sums)
+  end
+  count(prefix .. 'fleet', fleet_late, fleet_first_ms, fleet_last_ms, spans, 1, #groups)
 end
 
 for first = 1, #active, CHUNK do

@@ -73,6 +73,10 @@ class Layout:
         """Hash of a product's counters."""
         return f"{self._prefixes[self.shard(product_id)]}product:{product_id}"
 
+    def fleet(self, shard: int) -> str:
+        """Hash of the counters of all products of a shard together, of the form of a product's."""
+        return f"{self._prefixes[shard]}fleet"
+
     def spike(self, channel: str, product_id: str) -> str:
         """String: the detector's state of a product on a channel."""
         return f"{self._prefixes[self.shard(product_id)]}spike:{channel}:{product_id}"

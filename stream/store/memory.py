@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from stream.core.buckets import RESOLUTIONS, field, is_expired
 from stream.store.contract import (
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stream.core.events import Channel
 
 Field = int | str
+K = TypeVar("K", int, str)
 
 
 class MemoryStore:
@@ -40,6 +41,8 @@ class MemoryStore:
         self.log_names: dict[str, str] = {}
         self.missing: list[dict[str, list[tuple[int, int]]]] = [{} for _ in range(shards)]
         self.products: dict[str, dict[Field, list[int]]] = {}
+        self.fleet: dict[int, dict[Field, list[int]]] = {}
+        """By shard; as ``products``."""
         self.detector_states: dict[tuple[str, str], bytes] = {}
         self.fingerprints: list[dict[tuple[str, int], bytes]] = [{} for _ in range(shards)]
         self.notes_left: dict[str, bytes] = {}
@@ -151,9 +154,11 @@ class MemoryStore:
         if stored != step.base:
             return stored
         for product in step.products:
-            self._add(product, step.arrival_ms)
+            _add(self.products, product.product_id, product, step.arrival_ms)
             if product.state is not None:
                 self.detector_states[step.channel, product.product_id] = product.state
+        if step.products:
+            _add(self.fleet, step.shard, together(step.products), step.arrival_ms)
         self.ledger.update(step.ledger)
         for alert in step.transitions:
             self._entries += 1
@@ -172,24 +177,6 @@ class MemoryStore:
         self.offsets[step.shard][step.partition] = step.last
         return None
 
-    def _add(self, product: ProductApply, arrival_ms: int) -> None:
-        first, last = product.first_event_ms, product.last_event_ms
-        hash_ = self.products.setdefault(product.product_id, {"total": [0, 0, 0, 0, 0, first, last]})
-        total = hash_["total"]
-        before, now = _current(total[6]), _current(max(total[6], last))
-        total[4:] = [total[4] + product.late, min(total[5], first), max(total[6], last)]
-        for bucket in [bucket for bucket in before - now if bucket in hash_]:
-            counts = hash_.pop(bucket)
-            if not is_expired(bucket, arrival_ms):
-                _add_older(hash_, now, bucket, counts)
-        for fields, counts in product.spans:
-            _accumulate(total, counts)
-            for bucket in fields:
-                if bucket in now:
-                    _accumulate(hash_.setdefault(bucket, [0, 0, 0, 0]), counts)
-                else:
-                    _add_older(hash_, now, bucket, counts)
-
     async def outbox(self, shard: int) -> list[OutboxEntry]:
         """See ``CounterStore``."""
         return list(self.outboxes[shard].values())
@@ -201,6 +188,41 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Nothing to disconnect from."""
+
+
+def together(products: Sequence[ProductApply]) -> ProductApply:
+    """What a step adds to the fleet: the sum of what it adds to its products."""
+    spans: dict[tuple[int, ...], list[int]] = {}
+    for product in products:
+        for fields, counts in product.spans:
+            _accumulate(spans.setdefault(fields, [0, 0, 0, 0]), counts)
+    return ProductApply(
+        "",
+        sum(product.late for product in products),
+        min(product.first_event_ms for product in products),
+        max(product.last_event_ms for product in products),
+        None,
+        list(spans.items()),
+    )
+
+
+def _add(hashes: dict[K, dict[Field, list[int]]], name: K, product: ProductApply, arrival_ms: int) -> None:
+    first, last = product.first_event_ms, product.last_event_ms
+    hash_ = hashes.setdefault(name, {"total": [0, 0, 0, 0, 0, first, last]})
+    total = hash_["total"]
+    before, now = _current(total[6]), _current(max(total[6], last))
+    total[4:] = [total[4] + product.late, min(total[5], first), max(total[6], last)]
+    for bucket in [bucket for bucket in before - now if bucket in hash_]:
+        counts = hash_.pop(bucket)
+        if not is_expired(bucket, arrival_ms):
+            _add_older(hash_, now, bucket, counts)
+    for fields, counts in product.spans:
+        _accumulate(total, counts)
+        for bucket in fields:
+            if bucket in now:
+                _accumulate(hash_.setdefault(bucket, [0, 0, 0, 0]), counts)
+            else:
+                _add_older(hash_, now, bucket, counts)
 
 
 def _current(last_event_ms: int) -> set[int]:

@@ -221,6 +221,7 @@ class Switch:
         await self._ask(
             "UNLINK",
             active,
+            layout.fleet(shard),
             layout.ledger(shard),
             layout.outbox(shard),
             layout.withheld(shard),

@@ -14,9 +14,12 @@ Rules:
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stream.core.buckets import CODES, RESOLUTIONS, field
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 TOTAL = b"total"
 CURRENT = b"current"
@@ -100,3 +103,76 @@ def unpack_slot(packed: bytes | None, lap: int) -> Sums | None:
         return None
     of_lap, negative, neutral, positive, sentiment = _SHAPES[len(packed)].unpack(packed)
     return (negative, neutral, positive, int(sentiment)) if of_lap == lap else None
+
+
+def pack_slot(lap: int, sums: Sums) -> bytes:
+    """A slot's value, in the least shape that holds it.
+
+    >>> unpack_slot(pack_slot(7, (300, 0, 2, -800)), lap=7), len(pack_slot(7, (1, 0, 2, 800)))
+    ((300, 0, 2, -800), 7)
+    """
+    *counts, sentiment = sums
+    if max(counts) < 1 << 8 and -(1 << 15) <= sentiment < 1 << 15:
+        return _TINY.pack(lap, *counts, sentiment)
+    return (_SMALL if max(counts) < 1 << 16 else _LARGE).pack(lap, *counts, sentiment)
+
+
+def merged(hashes: Iterable[Mapping[bytes, bytes]]) -> dict[bytes, bytes]:
+    """The hash of several hashes' events together: what a reshard makes of the shards' fleets.
+
+    Buckets that the ring of the newest event has no place for are left out: no window reaches them.
+    """
+    held = [(hash_, unpack_total(hash_[TOTAL])) for hash_ in hashes if TOTAL in hash_]
+    if not held:
+        return {}
+    totals = [total for _, total in held]
+    newest_ms = max(total.last_event_ms for total in totals)
+    buckets: dict[int, list[int]] = {}
+    for hash_, total in held:
+        for bucket, counts in _buckets(hash_, total.last_event_ms).items():
+            _accumulate(buckets.setdefault(bucket, [0, 0, 0, 0]), counts)
+    sums = [sum(column) for column in zip(*(total.sums for total in totals), strict=True)]
+    late = sum(total.late for total in totals)
+    first_ms = min(total.first_event_ms for total in totals)
+    current = [buckets.pop(field(each, newest_ms), [0, 0, 0, 0]) for each in RESOLUTIONS]
+    made = {
+        TOTAL: _TOTAL.pack(*sums, late, first_ms, newest_ms),
+        CURRENT: _CURRENT.pack(*(number for each in current for number in each)),
+    }
+    for bucket in older_buckets(newest_ms):
+        if bucket in buckets:
+            slot = slot_of(bucket)
+            negative, neutral, positive, sentiment = buckets[bucket]
+            made[b"%d" % slot.name] = pack_slot(slot.lap, (negative, neutral, positive, sentiment))
+    return made
+
+
+def older_buckets(last_event_ms: int) -> list[int]:
+    """The buckets that have a slot when the newest event is this one.
+
+    >>> len(older_buckets(1_700_000_000_000))
+    119
+    """
+    return [
+        bucket
+        for each in RESOLUTIONS
+        for bucket in range(
+            field(each, last_event_ms) - (each.slots - 1) * CODES, field(each, last_event_ms), CODES
+        )
+    ]
+
+
+def _buckets(hash_: Mapping[bytes, bytes], last_event_ms: int) -> dict[int, Sums]:
+    """Sums of every bucket that a hash holds."""
+    found = unpack_current(hash_[CURRENT], last_event_ms)
+    for bucket in older_buckets(last_event_ms):
+        slot = slot_of(bucket)
+        sums = unpack_slot(hash_.get(b"%d" % slot.name), slot.lap)
+        if sums is not None:
+            found[bucket] = sums
+    return found
+
+
+def _accumulate(sums: list[int], counts: Sums) -> None:
+    for n in range(4):
+        sums[n] += counts[n]

@@ -12,6 +12,7 @@ from stream import bundle
 from stream.bench import redis as bench_redis
 from stream.bench import scorer as bench_scorer
 from stream.bench import soak
+from stream.bench import web as bench_web
 from stream.bench.live_stream import Stream
 from stream.bench.redis import ONE_HASH, OURS, REFERENCE, WINDOW_WAY, ours_with
 from stream.core.buckets import HOUR_MS
@@ -134,3 +135,20 @@ def test_a_line_without_a_text_cannot_be_timed(tmp_path: Path) -> None:
     file.write_text('{"text": "Fine."}\n{"review": "Fine."}\n')
     with pytest.raises(UsageError, match="line 2: not an object with a `text`"):
         bench_scorer.read_reviews(str(file), 10)
+
+
+@pytest.mark.slow
+def test_a_watched_worker_is_measured_beside_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench_web, "SETTLE_S", 1.0)
+    report = bench_web.run(
+        events_per_s=200, viewers=5, reads_per_s=20, products=50, rounds=1, seconds=3, backlog=2_000
+    )
+    assert report.steady.keys() == report.drained.keys() == {"alone", "watched"}
+    of_both = {"redis", "broker", "worker", "server"}
+    assert report.steady["alone"].cores.keys() == of_both | {"producer"}
+    assert report.steady["watched"].cores.keys() == of_both | {"producer", "audience"}
+    assert report.drained["watched"].cores.keys() == of_both | {"audience"}
+    assert all(turn.events_per_s > 0 for turn in (*report.steady.values(), *report.drained.values()))
+    seen = report.audience
+    assert (seen.streams_kept, seen.streams, seen.failed_reads) == (5, 5, 0)
+    assert seen.alerts_seen > 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 COMMAND = [sys.executable, "-m", "stream.cli.main", "demo", "--headless"]
-LOADS = "the worker loads the model"
+PAGE = "the live page is at "
 
 
 def processes() -> dict[int, int]:
@@ -51,13 +51,13 @@ def until_gone(pids: set[int], timeout_s: float = 20.0) -> set[int]:
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A demo whose servers and worker are up."""
+    """A demo whose servers, worker and page are up."""
     process = subprocess.Popen(
         COMMAND, stderr=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
     )
     assert process.stderr is not None
     with process:
-        seen = next((line for line in process.stderr if LOADS in line), None)
+        seen = next((line for line in process.stderr if PAGE in line), None)
         assert seen, f"the demo ended with {process.wait()}"
         yield process
         process.kill()
@@ -69,7 +69,7 @@ def test_an_interrupted_demo_leaves_neither_process_nor_file(
     demo: subprocess.Popen[str], signum: signal.Signals, tmp_path: Path
 ) -> None:
     children = descendants(demo.pid)
-    assert len(children) == 3  # broker, Valkey, worker
+    assert len(children) == 4  # broker, Valkey, worker, page
     demo.send_signal(signum)
     demo.communicate(timeout=60)
     assert demo.returncode == 130
@@ -80,7 +80,7 @@ def test_an_interrupted_demo_leaves_neither_process_nor_file(
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ties the children to the demo there alone")
 def test_a_killed_demo_leaves_no_process(demo: subprocess.Popen[str]) -> None:
     children = descendants(demo.pid)
-    assert len(children) == 3
+    assert len(children) == 4
     demo.kill()
     demo.communicate(timeout=60)
     assert until_gone(children) == set()

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 from builders import NOW_MS, event
+from kafka import KafkaProducer
 
 from stream.client import EventProducer
 from stream.core.priors import BUILT_IN, Counts, learn, snapshot
+from stream.core.profile import HOUR_MS, HOURS, learn_week
 from stream.core.spike_state import State, pack, unpack
 from stream.errors import ReviewpulseError
-from stream.priors import learn_priors, load_snapshot, read_categories, read_states
+from stream.priors import learn_priors, load_snapshot, read_categories, read_hours, read_states
 from stream.settings import load
 from stream.store.layout import shard_of
 from stream.topics import ensure
+from tests.conftest import external_servers
 from tests.integration.cluster import LocalCluster
 from tests.integration.test_commands import reviewpulse
 from tests.integration.test_store import redis_store, step_of
@@ -174,3 +177,28 @@ def test_what_keeps_the_command_from_its_work_is_one_sentence(
     monkeypatch.setenv("REVIEWPULSE_SCORER", "constant")
     assert "Redis at redis://127.0.0.1:1/0" in refusal(3, "learn", "--out", str(path), "--events", "0")
     assert path.read_text() == "{}"
+
+
+def test_how_busy_the_hours_of_a_week_are_is_told_by_the_offsets_alone(settings: Settings) -> None:
+    """Evenings are three times as busy; what came before all partitions had begun is left out."""
+    ensure(settings)
+    if external_servers() is None:
+        assert read_hours(settings, NOW_MS) == {"reviews": {}, "chats": {}}
+        pytest.skip("the embedded broker finds no records by time; name a Kafka in REVIEWPULSE_TEST_KAFKA")
+    hours = range(NOW_MS // HOUR_MS - 200, NOW_MS // HOUR_MS)
+    came = {hour: 3 if hour % 24 == 20 else 1 for hour in hours}
+    producer = KafkaProducer(bootstrap_servers=settings.kafka, linger_ms=0)
+    for hour, number in came.items():
+        for partition in (0, 2) if hour > hours[5] else (0,):
+            for n in range(number):
+                sent = producer.send(
+                    settings.topic_reviews, b"x", partition=partition, timestamp_ms=hour * HOUR_MS + n
+                )
+            sent.get(timeout=10)
+    producer.close()
+    found = read_hours(settings, NOW_MS)
+    assert found["chats"] == {}
+    assert found["reviews"] == {hour: 2 * number for hour, number in came.items() if hour > hours[6]}
+    week = learn_week(found["reviews"])
+    busiest = {cell % 24 for cell in range(HOURS) if week[cell] > 1.5}
+    assert busiest == {20}

@@ -19,7 +19,12 @@ import trustme
 from builders import alert, event
 
 from stream.client import EventProducer, LiveCounters, Notifications
+from stream.core.delivery import GivenUp
+from stream.core.messages import of_alert
+from stream.core.routing import Ear, Routing
 from stream.core.silence import Acknowledgement, Silence
+from stream.deliver.intake import Sorter
+from stream.deliver.queue import Failure, Keys, Queue, Queues
 from stream.errors import DependencyError, UsageError
 from stream.local import HOST, LocalServers
 from stream.pipeline import Progress
@@ -174,6 +179,11 @@ async def test_over_tls_the_least_rights_of_the_documents_are_enough(
             assert counters.get("kettle", "all").events == 1
             assert counters.leaders("all", min_events=1)[0].product_id == "kettle"
             assert counters.totals()["reviews"].counted == 1
+            assert counters.fleet(["all"]).windows[0].events == 1
+            assert sum(each.positive for each in counters.series(None, "7d").points) == 0  # of long ago
+            assert counters.baselines("kettle") == []
+            assert counters.products("KETT") == ["kettle"]
+            assert counters.applied() == {"reviews:0": 0}
 
 
 def test_silencing_and_notifying_need_no_more_than_the_documents_give(valkey: LocalServers) -> None:
@@ -193,6 +203,34 @@ def test_silencing_and_notifying_need_no_more_than_the_documents_give(valkey: Lo
             assert [each.id for each in told.available()] == expected
     with connect(notifier) as client, pytest.raises(DependencyError, match="refuses this user"):
         Silences(notifier, client).add(Silence(id="t", start_ms=0, end_ms=1, reason="r"), 0)
+
+
+async def test_delivering_needs_no_more_than_the_documents_give(valkey: LocalServers) -> None:
+    deliverer = as_user("deliverer", port_of(valkey), "redis", kafka=valkey.kafka)
+    ensure(deliverer)
+    keys = Keys(deliverer.namespace, "g")
+    with connect(deliverer) as client:
+        queues = Queues(client, keys, deliverer.redis, "me")
+        assert queues.take() is None
+        routing = Routing((), ("a",), {"a": Ear("transitions")})
+        for number in (1, 2, 3):
+            message = of_alert(alert(sequence=number))
+            assert Sorter(routing, queues, lambda _: None).put(message, number) == ["a"]
+        async_client = connect_async(deliverer)
+        queue = Queue(async_client, keys, "a", deliverer.redis, "me")
+        first, second, third = await queue.read(None)
+        await queue.failed(first.entry.id, Failure(1, "r", 0))
+        await queue.done(first.entry.id, {"x": b"held"})
+        await queue.bury([(GivenUp(each.entry, "r"), "x") for each in (second, third)], 0)
+        assert await queue.on() == {}
+        await async_client.aclose()
+        assert queues.waiting("a")[0] == 0
+        one, two = queues.dead("a")
+        assert queues.redrive(one, 0)
+        assert queues.drop(two)
+        queues.leave()
+    with Notifications(deliverer, group="notify.g", from_beginning=True) as told:
+        assert list(told.available()) == []
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from builders import NOW_MS, event, older_buckets, read_product_hash
+from builders import NOW_MS, event, read_product_hash
 from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
@@ -27,7 +27,7 @@ from stream.store.layout import Layout
 from stream.store.memory import MemoryStore
 from stream.store.missing import Missing
 from stream.store.redis import RedisStore
-from stream.store.values import unpack_total
+from stream.store.values import older_buckets, unpack_total
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -136,6 +136,7 @@ def read_back(client: redis.Redis, layout: Layout) -> dict[str, Any]:
     """Everything under the namespace, by the documented layout; the outbox without its entries' ids."""
     contents: dict[str, Any] = {
         "products": {},
+        "fleet": {},
         "states": {},
         "active": {},
         "offsets": [],
@@ -167,6 +168,12 @@ def read_back(client: redis.Redis, layout: Layout) -> dict[str, Any]:
                 partition, _, segment = key.removeprefix(seen_prefix).decode().rpartition(":")
                 contents["seen"][shard][partition, int(segment)] = client.get(key)
                 known.add(key)
+        if fleet := client.hgetall(layout.fleet(shard)):
+            total, buckets = read_product_hash(fleet)
+            contents["fleet"][shard] = {
+                "total": [*total.sums, *total[1:]],
+                **{bucket: list(sums) for bucket, sums in buckets.items()},
+            }
         active = client.zrange(layout.active(shard), 0, -1, withscores=True)
         contents["active"].update({name.decode(): int(ms) for name, ms in active})
         offsets = client.hgetall(layout.offsets(shard))
@@ -177,7 +184,7 @@ def read_back(client: redis.Redis, layout: Layout) -> dict[str, Any]:
         contents["ledger"].update({name.decode(): int(number) for name, number in ledger.items()})
         entries = [fields for _, fields in client.xrange(layout.outbox(shard))]
         contents["outbox"].append([(each[b"partition"].decode(), each[b"alert"]) for each in entries])
-        named = (layout.active, layout.offsets, layout.missing, layout.ledger, layout.outbox)
+        named = (layout.fleet, layout.active, layout.offsets, layout.missing, layout.ledger, layout.outbox)
         known |= {name(shard).encode() for name in named}
     assert set(client.keys(f"{layout.namespace}:*")) <= known, "a key that the layout does not name"
     return contents
@@ -193,6 +200,7 @@ def in_the_rings(hash_: dict[int | str, list[int]]) -> dict[int | str, list[int]
 def contents_of(memory: MemoryStore) -> dict[str, Any]:
     return {
         "products": {product_id: in_the_rings(hash_) for product_id, hash_ in memory.products.items()},
+        "fleet": {shard: in_the_rings(hash_) for shard, hash_ in memory.fleet.items()},
         "states": memory.detector_states,
         "active": {
             product_id: hash_["total"][6] // MINUTE_MS * MINUTE_MS
@@ -775,6 +783,8 @@ async def test_the_documented_way_to_read_an_hour_reads_it(store: RedisStore, se
     events = [event(event_ms=now_ms - age * MINUTE_MS, arrival_ms=now_ms) for age in ages_min]
     await store.apply([step_of(events[3:], last=0), step_of(events[:3], base=0, last=1)])
     with connect(settings) as client, LiveCounters(settings, now_ms=lambda: now_ms) as counters:
-        read = documented["last_hour"](client, Layout(settings.namespace, 1).product("kettle"))
+        layout = Layout(settings.namespace, 1)
+        read = documented["last_hour"](client, layout.product("kettle"))
+        assert documented["last_hour"](client, layout.fleet(0)) == read
         known = counters.get("kettle", "1h")
     assert read == [0, 0, known.events, known.events * 800] == [0, 0, 5, 4000]

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from stream.client import ChannelTotals, ProductCounts
 from stream.core.events import Alert, Quote
+from stream.demo.processes import PageProcess, environment_of
 from stream.demo.reconcile import (
     Report,
     Sent,
@@ -27,11 +28,12 @@ from stream.demo.view import (
     render_report,
     svg,
 )
-from stream.demo.worker_process import environment_of
 from stream.settings import Settings
 from stream.status import WorkerStatus
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import RenderableType
 
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\u202egnirts\n[bold red]not markup[/]\x9b31m"
@@ -237,6 +239,32 @@ def test_lines_for_logs_carry_nothing_hostile_and_tell_each_alert_once() -> None
         screen.show(snapshot(note="begins"))
     assert_harmless(out.getvalue())
     assert out.getvalue().count("FIRING") == 2
+
+
+PAGE = "http://127.0.0.1:8123/"
+
+
+def test_the_live_view_says_where_the_page_is_without_another_line() -> None:
+    without, with_page = (printed(render(snapshot(page=page), 80), 80) for page in ("", PAGE))
+    assert f"live page: {PAGE}" in with_page
+    assert len(with_page.splitlines()) == len(without.splitlines())
+
+
+def test_lines_for_logs_say_once_where_the_page_is() -> None:
+    out = io.StringIO()
+    screen = PlainScreen(Console(file=out, width=120))
+    for page in ("", PAGE, PAGE):
+        screen.show(snapshot(page=page))
+    assert out.getvalue().count(f"the live page is at {PAGE}") == 1
+
+
+def test_the_page_is_where_its_server_says_once_it_says_so(tmp_path: Path) -> None:
+    log = tmp_path / "page.log"
+    page = PageProcess(Settings.model_construct(), log)
+    log.write_text('{"event": "The page is at nowhere"}\n')
+    assert page.address() is None
+    log.write_text(f"warming up\nThe page is at {PAGE}\n")
+    assert page.address() == PAGE
 
 
 def report(**changed: Any) -> Report:

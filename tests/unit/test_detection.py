@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.core import detection
+from stream.core.events import CHANNELS
 from stream.core.priors import ChannelPriors, Prior, encode_snapshot, snapshot
+from stream.core.profile import HOURS, hour_of_week
 from stream.core.rules import Override, Rules, ThresholdRule
 from stream.core.rules_parse import parse_rules
 from stream.core.spike import Observation
@@ -64,6 +66,31 @@ def test_one_incident_is_told_by_each_rule_that_it_breaks() -> None:
     assert told(alerts) == {(rule, state) for rule in rules for state in ("firing", "resolved")}
     assert len({alert.id for alert in alerts if alert.state == "firing"}) == 3
     assert {alert.category for alert in alerts} == {"kitchen"}
+
+
+def test_the_surge_goes_by_the_week_that_the_priors_hold_of_its_channel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hours of the incident are held to be busy ones, so as many complaints in them are a lesser rate."""
+    busy = {hour_of_week(seen.arrival_ms) for seen in SURGE}
+    week = [3.0 if hour in busy else 1.0 for hour in range(HOURS)]
+    priors = snapshot(
+        "2026-11-27T10:00:00.000Z", "m1", {"reviews": ChannelPriors(Prior(0.15, 10.0, 0), {}, week)}
+    )
+    (tmp_path / "priors.json").write_bytes(encode_snapshot(priors))
+    monkeypatch.setenv("REVIEWPULSE_PRIORS", str(tmp_path / "priors.json"))
+    detector = detector_of(load(false_alarms_per_day=100.0, expected_events_per_day=10_000.0), Rules(), "m1")
+    fired = {
+        channel: next(
+            alert.rate
+            for alert in detector.judge("p1", channel, None, HISTORY)[1]
+            if alert.rate is not None and alert.state == "firing"
+        )
+        for channel in CHANNELS
+    }
+    assert fired["reviews"].profile == priors.version
+    assert fired["chats"].profile == "flat"
+    assert fired["reviews"].per_day == pytest.approx(fired["chats"].per_day / 3.0, rel=0.05)
 
 
 def test_a_statistical_alert_names_the_table_its_phrases_were_told_from() -> None:

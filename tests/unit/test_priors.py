@@ -29,6 +29,7 @@ from stream.core.priors import (
     read_snapshot,
     snapshot,
 )
+from stream.core.profile import HOURS
 from stream.core.spike import Observation, SpikeDetector, rule_from
 from stream.core.spike_state import State, unpack
 from stream.errors import UsageError
@@ -232,6 +233,22 @@ def test_the_setting_names_the_snapshot(tmp_path: Path, monkeypatch: pytest.Monk
     assert load_priors(load()) == made
 
 
+WEEK = [1.25 if hour % 24 == 20 else 0.9891 for hour in range(HOURS)]
+WEEKLY = encode_snapshot(
+    snapshot(MADE_AT, "en-1", {"reviews": msgspec.structs.replace(LEARNED, week=WEEK)}),
+)
+SHORT_WEEK = msgspec.structs.replace(LEARNED, week=[1.0])
+
+
+def test_a_week_makes_the_profile_of_its_channel_and_alerts_can_name_it() -> None:
+    made = read_snapshot(WEEKLY)
+    profile = made.profile("reviews")
+    assert profile.version == made.version != read_snapshot(WHOLE).version
+    assert profile.weights[20] / profile.weights[19] == pytest.approx(1.25 / 0.9891)
+    assert made.profile("chats").version == "flat"
+    assert read_snapshot(WHOLE).profile("reviews").version == "flat"
+
+
 WHOLE = encode_snapshot(snapshot(MADE_AT, "en-1", {"reviews": LEARNED}))
 
 
@@ -250,12 +267,14 @@ WHOLE = encode_snapshot(snapshot(MADE_AT, "en-1", {"reviews": LEARNED}))
         (WHOLE.replace(b'"share": 0.2', b'"share": 1'), "Expected `float` < 1"),
         (WHOLE.replace(b'"reviews"', b'"letters"'), "letters"),
         (msgspec.json.encode(DEFAULT), r"version \(none\)"),
+        (encode_snapshot(snapshot(MADE_AT, "en-1", {"chats": SHORT_WEEK})), "a week in it has not 168 hours"),
+        (WEEKLY.replace(b" 1.25", b" 0.00"), "Expected `float` > 0"),
     ],
 )
 def test_a_damaged_or_edited_file_is_refused_by_name_with_the_remedy(
     tmp_path: Path, raw: bytes, why: str
 ) -> None:
-    assert raw != WHOLE
+    assert raw not in (WHOLE, WEEKLY)
     (tmp_path / "priors.json").write_bytes(raw)
     with pytest.raises(UsageError, match=why) as raised:
         load_snapshot(tmp_path / "priors.json")

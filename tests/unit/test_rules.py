@@ -27,6 +27,7 @@ from stream.core.rules import (
 from stream.core.rules_parse import parse_rules
 from stream.core.rules_warnings import warnings
 from stream.core.scope import Scope, matches
+from stream.core.toml_reading import fits, wanted_of
 from stream.errors import UsageError
 from stream.rules import MOST_BYTES, load_rules, read_rules
 from stream.settings import load
@@ -210,11 +211,11 @@ def test_every_mistake_is_named_at_once_in_the_order_of_the_file() -> None:
 
 
 def test_every_key_says_what_it_takes_and_an_example_that_it_takes() -> None:
-    for kind in parsing.KINDS:
+    for kind in parsing.TABLES:
         for field in msgspec.structs.fields(kind):
-            wanted = parsing.WANTED[kind][field.encode_name]
+            wanted = wanted_of(kind)[field.encode_name]
             for example in wanted.example.split(" or "):
-                assert parsing._fits(tomllib.loads(f"x = {example}")["x"], field.type), (kind, field.name)
+                assert fits(tomllib.loads(f"x = {example}")["x"], field.type), (kind, field.name)
 
 
 def lines_named(text: str) -> list[int]:

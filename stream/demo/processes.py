@@ -1,8 +1,8 @@
-"""The demo's worker: a child process like any other worker, configured by its environment alone.
+"""The demo's worker and its page: child processes like any others, configured by their environment alone.
 
 Rules:
-- It sees the demo's settings and none of the ``REVIEWPULSE_*`` that happen to be set here.
-- It outlives neither the demo nor, on Linux, a SIGKILL of it. Ctrl-C is for the demo, which then stops it.
+- They see the demo's settings and none of the ``REVIEWPULSE_*`` that happen to be set here.
+- They outlive neither the demo nor, on Linux, a SIGKILL of it. Ctrl-C is for the demo, which then stops them.
 """
 
 from __future__ import annotations
@@ -25,15 +25,21 @@ if TYPE_CHECKING:
 
 DRAIN_S = 15.0
 LOG_LINES_SHOWN = 5
+READY = "The page is at "
+"""How ``reviewpulse web`` begins to say its address."""
 
 
-class WorkerProcess:
-    """A worker as a context manager.
+class CommandProcess:
+    """A command of ours that runs on, as a context manager.
 
     Args:
-        settings: those of them that were set are the worker's configuration.
-        log: file for what it logs.
+        settings: those of them that were set are its configuration.
+        log: file for what it prints and logs.
     """
+
+    name: str
+    """In a sentence that says that it has ended."""
+    command: tuple[str, ...]
 
     def __init__(self, settings: Settings, log: Path) -> None:
         self._environment = environment_of(settings, os.environ)
@@ -41,7 +47,7 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "stream.cli.main", "worker"]
+        command = [sys.executable, "-m", "stream.cli.main", *self.command]
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 tied_to_parent(command),
@@ -72,7 +78,7 @@ class WorkerProcess:
         if code is not None:
             lines = self._log.read_text(errors="replace").splitlines()[-LOG_LINES_SHOWN:]
             raise DependencyError(
-                "\n  ".join([f"The worker ended with code {code}. Its last lines:", *lines])
+                "\n  ".join([f"The {self.name} ended with code {code}. Its last lines:", *lines])
             )
 
     def stop(self) -> int:
@@ -86,8 +92,29 @@ class WorkerProcess:
             return self._process.wait()
 
 
+class WorkerProcess(CommandProcess):
+    """A worker."""
+
+    name = "worker"
+    command = ("worker",)
+
+
+class PageProcess(CommandProcess):
+    """The live page and the API, on a free port of loopback."""
+
+    name = "page's server"
+    command = ("web", "--port", "0")
+
+    def address(self) -> str | None:
+        """Where the page is; None until connections are taken."""
+        for line in self._log.read_text(errors="replace").splitlines():
+            if line.startswith(READY):
+                return line.removeprefix(READY).strip()
+        return None
+
+
 def environment_of(settings: Settings, inherited: Mapping[str, str]) -> dict[str, str]:
-    """The environment that makes a worker have ``settings``.
+    """The environment that makes a command have ``settings``.
 
     >>> from stream.settings import Settings
     >>> demo = Settings.model_construct(partitions=4)
