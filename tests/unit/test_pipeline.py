@@ -1310,13 +1310,15 @@ async def test_a_window_is_scored_by_the_model_that_served_when_it_was_decoded()
         bench.scorer.may_score.clear()
         await bench.put(R0)
         await bench._or_crash(asyncio.to_thread(bench.scorer.is_scoring.wait, 30))
+        await bench.put(R0)
+        await until(bench.pipeline._to_score.full)  # tokenised, and not scored yet
         bench.pipeline.use(Contrary(), RememberingDetector())
         bench.scorer.may_score.set()
         await bench.read_all()
     scores = sorted(bench.publisher.sent_scores, key=lambda each: int(each.event_id.rpartition("-")[2]))
-    assert [each.model_version for each in scores] == ["keyword"] * 8 + ["contrary"] * 12
-    assert [each.label for each in scores] == ["positive"] * 8 + ["negative"] * 12
-    assert bench.store.models == {"reviews:0": [(0, "keyword"), (8, "contrary")]}
+    assert [each.model_version for each in scores] == ["keyword"] * 16 + ["contrary"] * 4
+    assert [each.label for each in scores] == ["positive"] * 16 + ["negative"] * 4
+    assert bench.store.models == {"reviews:0": [(0, "keyword"), (16, "contrary")]}
     assert bench.store.ledger["reviews:counted"] == 20
 
 
