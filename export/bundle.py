@@ -3,27 +3,31 @@
 Rules:
 - A bundle folder is whole or absent: everything is written into a folder beside it, verified by serving's own
   code, checked for parity, then renamed into place.
-- The version names the content: the first hex digits of the model's checksum are in it.
+- The version names the content: in it are the first hex digits of a checksum of all that a score depends on,
+  the model, the tokenizer and the manifest's figures.
+- Outside a tolerance nothing is written, unless it is forced; then manifest and card say so.
 - Figures in the card are the manifest's, and the manifest's are measured, never typed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from export.kinds import check_fit, columns_of
 from export.onnx import OPSET, export_onnx
-from export.parity import Parity, check_parity
+from export.parity import Sample, beyond, measure
 from export.precision import store
-from models.checkpoint import named_columns
 from models.trim import compact
 from stream import bundle
-from stream.errors import BundleError, UsageError
+from stream.errors import BundleError, DependencyError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,7 +53,8 @@ class Exported(NamedTuple):
 
     path: Path
     manifest: bundle.Manifest
-    parity: Parity
+    parity: bundle.ParityRecord
+    """On the CPU; the manifest has every provider's."""
     size_bytes: int
 
 
@@ -59,8 +64,10 @@ def write_bundle(
     record: TrainingRecord,
     out: Path,
     *,
-    parity_texts: Sequence[str],
+    parity_texts: Sequence[str] | Sample,
     storage: Storage = "float16",
+    labels: Sequence[Label] | None = None,
+    force: bool = False,
 ) -> Exported:
     """Exports, checks and writes a bundle at ``out``; one that is there is replaced.
 
@@ -71,12 +78,17 @@ def write_bundle(
         out: the bundle's folder.
         parity_texts: real texts to compare the checkpoint and the bundle on.
         storage: how large weights are stored.
+        labels: of the checkpoint's columns, where it does not name them.
+        force: whether a bundle is written that does not say what the checkpoint says.
 
     Raises:
         BundleError: the exported model does not say what the checkpoint says.
-        UsageError: something that is no bundle stands at ``out``, or the checkpoint's labels are not ours.
+        UsageError: something that is no bundle stands at ``out``, or the checkpoint is of another kind, its
+            labels are not ours, or its tokenizer is another network's.
     """
-    labels, columns = named_columns(network.config.id2label, "The checkpoint")
+    sample = parity_texts if isinstance(parity_texts, Sample) else Sample.of(parity_texts)
+    labels, columns = columns_of(network.config, labels)
+    check_fit(network.config, tokenizer, record.max_length)
     if out.exists() and not (out / bundle.MANIFEST).is_file():
         raise UsageError(f"{out} exists and is not a bundle; name another folder with --out.")
     fresh = out.with_name(f".{out.name}.new")
@@ -87,9 +99,12 @@ def write_bundle(
         (fresh / bundle.TOKENIZER).write_text(compact(tokenizer), encoding="utf-8")
         pad_id = int(network.config.pad_token_id or 0)
         manifest = _manifest(record, storage, labels, pad_id=pad_id, folder=fresh)
-        parity = check_parity(
-            network, tokenizer, _scorer(fresh, manifest), parity_texts, stored=storage, columns=columns
-        )
+        found = measure(network, tokenizer, _scorers(fresh, manifest), sample, columns=columns)
+        forced = [why for each in found for why in beyond(each, storage)]
+        if forced and not force:
+            raise BundleError(f"{' '.join(forced)} No bundle was written.")
+        parity = found[0]
+        manifest = msgspec.structs.replace(manifest, parity=tuple(found), forced=tuple(forced))
         card = model_card(manifest, record, parity, architecture(network.config))
         (fresh / bundle.CARD).write_text(card, encoding="utf-8")
         files = {name: bundle.sha256(fresh / name) for name in bundle.REQUIRED}
@@ -114,11 +129,10 @@ def _write_model(network: Any, path: Path, storage: Storage, columns: Sequence[i
 def _manifest(
     record: TrainingRecord, storage: Storage, labels: tuple[Label, ...], *, pad_id: int, folder: Path
 ) -> bundle.Manifest:
-    content = bundle.sha256(folder / bundle.MODEL)[:8]
-    return bundle.Manifest(
+    made = bundle.Manifest(
         format=bundle.FORMAT,
         name=record.name,
-        version=f"{record.name}-{content}",
+        version="?",
         created=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         languages=record.languages,
         labels=labels,
@@ -140,6 +154,20 @@ def _manifest(
         files={},
         libraries={"python": platform.python_version(), **_versions()},
     )
+    return msgspec.structs.replace(made, version=f"{record.name}-{_content(made, folder)}")
+
+
+def _content(manifest: bundle.Manifest, folder: Path) -> str:
+    """Hex digits that change with whatever a score depends on."""
+    files = [bundle.sha256(folder / name) for name in (bundle.MODEL, bundle.TOKENIZER)]
+    figures = (
+        manifest.labels,
+        manifest.max_length,
+        manifest.pad_id,
+        manifest.temperature,
+        manifest.neutral_band,
+    )
+    return hashlib.sha256(msgspec.json.encode((files, figures))).hexdigest()[:8]
 
 
 def _versions() -> dict[str, str]:
@@ -152,10 +180,14 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _scorer(folder: Path, manifest: bundle.Manifest) -> OnnxScorer:
+def _scorers(folder: Path, manifest: bundle.Manifest) -> list[OnnxScorer]:
+    """The bundle on each execution provider that can be used here, the CPU first."""
     from stream.scorer.onnx import OnnxScorer
 
-    return OnnxScorer(folder, manifest, provider="cpu")
+    scorers = [OnnxScorer(folder, manifest, provider="cpu")]
+    with suppress(DependencyError):  # there is no GPU here; the manifest says where it was compared
+        scorers.append(OnnxScorer(folder, manifest, provider="cuda"))
+    return scorers
 
 
 def _put_in_place(fresh: Path, out: Path) -> None:
@@ -188,7 +220,9 @@ def architecture(config: Any) -> str:
     return ", ".join(parts)
 
 
-def model_card(manifest: bundle.Manifest, record: TrainingRecord, parity: Parity, network: str) -> str:
+def model_card(
+    manifest: bundle.Manifest, record: TrainingRecord, parity: bundle.ParityRecord, network: str
+) -> str:
     """The bundle's README.md.
 
     Args:
@@ -206,6 +240,22 @@ def model_card(manifest: bundle.Manifest, record: TrainingRecord, parity: Parity
         for each in manifest.metrics
     )
     caveats = "\n".join(f"- {each}" for each in record.caveats)
+
+    compared = (
+        f"{parity.texts:,} real texts of {parity.lengths[0]} to {parity.lengths[2]} tokens: the largest\n"
+        f"difference in a probability is {parity.max_probability_difference:.1e}, the same label for"
+        f" {parity.label_agreement:.2%}; batch mates\nmove a probability by {parity.batch_difference:.1e} at"
+        f" most, padding by {parity.padding_difference:.1e}."
+    )
+    forced = ""
+    if parity.accuracy and parity.calibration:
+        (was, now), (error_was, error_now) = parity.accuracy, parity.calibration
+        compared += (
+            f" On the {parity.labelled:,} with a label, accuracy goes from {was:.4f} to {now:.4f}\nand the"
+            f" calibration error from {error_was:.4f} to {error_now:.4f}."
+        )
+    if manifest.forced:
+        forced = "\n**Its export was forced.** " + " ".join(manifest.forced) + "\n"
 
     def paragraph(text: str) -> str:
         return f"{text}\n\n" if text else ""
@@ -241,10 +291,8 @@ Weights: {manifest.precision}; ONNX opset {manifest.opset}.
 |---|---|---|---|---|
 {metrics}
 
-Against the PyTorch checkpoint, on {parity.texts:,} real texts: the largest difference in a probability is
-{parity.max_probability_difference:.1e}, the same label for {parity.label_agreement:.2%}; batch mates move a
-probability by {parity.batch_difference:.1e} at most.
-
+Against the PyTorch checkpoint, on {compared}
+{forced}
 ## Where it fails
 
 {caveats}

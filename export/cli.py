@@ -15,6 +15,8 @@ from stream.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from stream.core.events import Label
+
 PARITY_TEXTS = 500
 
 
@@ -30,6 +32,9 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     column: str = "text"
     """Of tables."""
     storage: Storage = "float16"
+    labels: str = ""
+    """Of the checkpoint's columns, in their order, with commas; where it does not name them."""
+    force: bool = False
 
 
 def register(app: typer.Typer) -> None:
@@ -62,10 +67,28 @@ def export(
     storage: Annotated[
         Storage | None, typer.Option(help="How weights are stored; loading widens them. [float16]")
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="What the checkpoint's columns mean, where it does not say: negative,positive or"
+            " negative,neutral,positive, in the columns' order."
+        ),
+    ] = None,
+    force: Annotated[
+        bool | None,
+        typer.Option(
+            "--force", help="Writes a bundle that is outside a tolerance, too; its manifest says so."
+        ),
+    ] = None,
 ) -> None:
     """Exports a checkpoint as a bundle, after checking that both say the same.
 
-    Prints one JSON object on standard output: `path`, `version`, `size_bytes` and `parity`.
+    Families: BERT, RoBERTa, XLM-RoBERTa, DistilBERT, ELECTRA. They are compared on texts of every length and
+    on each execution provider that this machine can use: labels, logits, probabilities, batch mates, padding
+    and, where texts have labels, accuracy and calibration.
+
+    Prints one JSON object on standard output: `path`, `version`, `size_bytes`, `parity` on the CPU, and
+    `forced`, what was outside a tolerance.
     """
     chosen = options(
         ExportOptions,
@@ -77,6 +100,8 @@ def export(
         texts=texts or None,
         column=column,
         storage=storage,
+        labels=labels,
+        force=force,
     )
     if not chosen.checkpoint or not chosen.out:
         raise UsageError("Name the checkpoint and the bundle's folder --out, here or in the recipe.")
@@ -86,41 +111,86 @@ def export(
     from rich.console import Console
 
     from export.bundle import write_bundle
+    from export.kinds import check_kind
+    from export.parity import Sample
     from models.checkpoint import load_checkpoint, read_record
-    from models.unlabelled import read_unlabelled
 
     folder = Path(chosen.checkpoint)
+    check_kind(folder)
     record = read_record(folder)
     network, tokenizer = load_checkpoint(folder, record.max_length)
-    if chosen.texts:
-        found = read_unlabelled(chosen.texts, chosen.column, ("train", "validation"))
-    else:
-        found = list(_reviews(Path(chosen.data)))
+    found = list(_labelled(chosen))
     if not found:
         where = chosen.data or ", ".join(chosen.texts)
         raise UsageError(f"There are no texts in {where}; parity cannot be judged.")
     # Spread over all that was read: a file's beginning may be all of one kind.
     some = found[:: -(-len(found) // PARITY_TEXTS)]
+    sample = Sample([text for text, _ in some], [label for _, label in some])
     with Console(stderr=True).status(f"exporting, and comparing on {len(some)} texts"):
         done = write_bundle(
-            network, tokenizer, record, Path(chosen.out), parity_texts=some, storage=chosen.storage
+            network,
+            tokenizer,
+            record,
+            Path(chosen.out),
+            parity_texts=sample,
+            storage=chosen.storage,
+            labels=_named(chosen.labels),
+            force=chosen.force,
         )
     answer = {
         "path": str(done.path),
         "version": done.manifest.version,
         "size_bytes": done.size_bytes,
-        "parity": done.parity._asdict(),
+        "parity": msgspec.to_builtins(done.parity),
+        "forced": list(done.manifest.forced),
     }
     print(msgspec.json.encode(answer).decode())
 
 
-def _reviews(folder: Path) -> Iterator[str]:
-    """Texts of every evaluation set in turn, so that one set's habits do not decide."""
+def _named(labels: str) -> tuple[Label, ...] | None:
+    """The labels that the option names, in the columns' order."""
+    from stream.bundle import LABEL_SETS
+
+    if not labels:
+        return None
+    named = [each.strip().lower() for each in labels.split(",")]
+    known: dict[str, Label] = {label: label for each in LABEL_SETS for label in each}
+    if sorted(named) not in [sorted(each) for each in LABEL_SETS]:
+        raise UsageError(f"--labels {labels}: wanted each of {[*map(list, LABEL_SETS)]} once, in any order.")
+    return tuple(known[each] for each in named)
+
+
+def _labelled(chosen: ExportOptions) -> Iterator[tuple[str, Label | None]]:
+    """Texts, and what a reader would say of them where that is known; no two the same."""
+    from models.examples import DESCRIPTION, read_prepared
+    from models.unlabelled import read_unlabelled
+
+    if chosen.data:
+        yield from _reviews(Path(chosen.data))
+        return
+    seen: set[str] = set()
+    for path in chosen.texts:
+        if (Path(path) / DESCRIPTION).is_file():
+            prepared = read_prepared(Path(path), ("train", "validation"))
+            for split in ("train", "validation"):
+                for each in prepared.splits[split]:
+                    if each.text not in seen:
+                        seen.add(each.text)
+                        yield each.text, prepared.labels[each.target.index(max(each.target))]
+        else:
+            for text in read_unlabelled((path,), chosen.column):
+                if text not in seen:
+                    seen.add(text)
+                    yield text, None
+
+
+def _reviews(folder: Path) -> Iterator[tuple[str, Label | None]]:
+    """Every evaluation set in turn, so that one set's habits do not decide."""
     from models import evaluation_sets
 
     there = [name for name, file in evaluation_sets.FILES.items() if (folder / file).is_file()]
     for row in zip(*(evaluation_sets.examples(name, folder) for name in there), strict=False):
-        yield from (example.text for example in row)
+        yield from ((each.text, "negative" if each.target[0] else "positive") for each in row)
 
 
 def _require_training_extra() -> None:

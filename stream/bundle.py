@@ -59,6 +59,28 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     rows: int
 
 
+class ParityRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What comparing the bundle with its checkpoint found, on one provider; see ``export/parity``."""
+
+    provider: str
+    texts: int
+    lengths: tuple[int, int, int]
+    """In tokens: the shortest, the median, the longest."""
+    max_logit_difference: float
+    max_probability_difference: float
+    mean_probability_difference: float
+    label_agreement: float
+    batch_difference: float
+    """Most that batch mates move a probability."""
+    padding_difference: float
+    """Most that padding does."""
+    accuracy: tuple[float, float] | None = None
+    """Before and after; None where too few texts have labels."""
+    calibration: tuple[float, float] | None = None
+    """Expected calibration error, likewise."""
+    labelled: int = 0
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What serving has to know about a model, and what a reader should."""
 
@@ -88,6 +110,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[FileName, Sha256]
     libraries: dict[str, str]
     """Versions that trained and exported it."""
+    parity: tuple[ParityRecord, ...] = ()
+    """By execution provider; empty of bundles that were exported before it was kept."""
+    forced: tuple[str, ...] = ()
+    """What its export found wrong, where it was forced: such a bundle is promoted by force alone."""
 
 
 LABEL_SETS: tuple[tuple[Label, ...], ...] = (("negative", "positive"), ("negative", "neutral", "positive"))

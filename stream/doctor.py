@@ -23,9 +23,10 @@ import msgspec
 from stream import bundle, redis_nodes, topics
 from stream.client.counts import missing_in
 from stream.core.rules_warnings import warnings
-from stream.errors import DependencyError, ReviewpulseError
+from stream.errors import DependencyError, ReviewpulseError, UsageError
 from stream.health import address_of
 from stream.priors import load_priors
+from stream.promotion import check_named, read_promotion
 from stream.redis_config import connect
 from stream.redis_errors import REDIS_ERRORS, told
 from stream.redis_trip import exchange
@@ -166,6 +167,7 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
             workers = reporting_workers(client, settings)
             layout = stored_layout(client, settings)
             lists = missing_records(client, layout)
+            (promoted,) = exchange(client, [("GET", f"{settings.namespace}:bundle")])
             shards = redis_nodes.shards_by_primary(client, layout) if is_cluster(settings.redis) else None
     except REDIS_ERRORS as error:
         yield Finding("redis", "fail", told(error, settings.redis), REDIS_REMEDY)
@@ -184,10 +186,26 @@ def redis_findings(settings: Settings) -> Iterator[Finding]:
     if shards is not None:
         yield judge_spread(shards)
     yield judge_missing(lists)
+    if promoted is not None:
+        yield judge_promoted(promoted)
     if workers:
         yield Finding("workers", "ok", f"{len(workers)} at work: {', '.join(workers)}")
     else:
         yield Finding("workers", "warn", f"none has reported for {STALE_S:g} s", "reviewpulse worker")
+
+
+def judge_promoted(raw: bytes) -> Finding:
+    """Whether a worker of this machine could score with what was promoted."""
+    try:
+        promotion = read_promotion(raw)
+        which = promotion and promotion.bundle
+        if which:
+            check_named(which)
+    except UsageError as error:
+        remedy = "put it there, or promote another with `reviewpulse bundle promote`"
+        return Finding("promoted", "fail", str(error), remedy)
+    what = f"{which.version} ({which.path})" if which else "what each worker is configured with"
+    return Finding("promoted", "ok", f"{what}, by {promotion.by if promotion else ''}")
 
 
 def _of(node: redis_nodes.Node, finding: Finding) -> Finding:

@@ -80,6 +80,8 @@ class Lane:
     """Detector states as of ``judged``, the latest last."""
     seen: Seen | None = None
     """Which events were counted lately, as of ``judged``; None when nobody asks for duplicates."""
+    model: str = ""
+    """The version that scored up to ``judged``; empty before the first step of this lane."""
     note: Note = NO_NOTE
     """What is known of workers that died here."""
     note_left: bool = False

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from stream.lanes import Lanes
     from stream.pipeline import Pipeline
-    from stream.scorer.counted import CountedScorer
+    from stream.scorer.counted import Batches
     from stream.settings import Settings
     from stream.watchdog import Watchdog
 
@@ -80,7 +80,7 @@ class Lookout:
         app: Faust's; its consumer is looked at once ``joined`` is set.
         lanes: what was applied.
         pipeline: what is inside.
-        scorer: how many micro-batches were scored.
+        batches: how many micro-batches were scored.
 
     Attributes:
         joined: whether the worker has asked for partitions.
@@ -94,13 +94,13 @@ class Lookout:
         app: Any,
         lanes: Lanes,
         pipeline: Pipeline,
-        scorer: CountedScorer[Any],
+        batches: Batches,
     ) -> None:
         self.joined = False
         self._app = app
         self._lanes = lanes
         self._pipeline = pipeline
-        self._scorer = scorer
+        self._batches = batches
         self._topics = set(settings.topics.values())
         self._backlog = Backlog(settings)
         self._waiting: Mapping[TP, int] = {}
@@ -145,7 +145,7 @@ class Lookout:
                 partition_name(tp) for tp, offset in self._waiting.items() if applied.get(tp) == offset
             ),
             busy=self._pipeline.busy,
-            batches=self._scorer.batches,
+            batches=self._batches.count,
             rewinds=self._pipeline.progress.rewinds,
             missing=tuple((each.partition, each.first, each.last) for each in self._lanes.missing_ranges),
         )

@@ -21,6 +21,9 @@ Rules:
   atomic step.
 - What is a duplicate of an event recorded already is not scored; one of an event still inside is found when
   it is judged.
+- A window is tokenised, scored and judged by one model, the one that served when it was decoded. Another one
+  (``use``) takes over with the next window, so in each partition from one offset on; which, is noted by the
+  store in the same step.
 - Dead letters and scores are published before the step that counts them, alerts after it, from the outbox:
   each at least once.
 """
@@ -33,7 +36,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import structlog
 
@@ -61,6 +64,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("pipeline")
 
+T = TypeVar("T")
+
 WINDOW_S = 0.5
 """A window takes the model about so long at most: a slow model's windows stay short enough to drain, and to
 be read again after a crash."""
@@ -87,6 +92,17 @@ class Publisher(Protocol):
     def alerts_waiting(self) -> None:
         """There are transitions in the outbox. Does not wait."""
         ...
+
+
+class Model(NamedTuple):
+    """What a window is scored and judged by."""
+
+    scorer: Scorer[Any]
+    judge: Judge
+
+
+Listener: TypeAlias = "Callable[[Sequence[str], isolate.Scored, float], None]"
+"""Is given a window's texts, what became of them, and how long it took, in seconds; on the scoring thread."""
 
 
 class PipelineSettings(NamedTuple):
@@ -128,6 +144,7 @@ class Window:
     parts: list[Part]
     texts: list[str]
     encoded: Any
+    model: Model
     scored: isolate.Scored | None = None
     timing: Timing | None = None
 
@@ -159,16 +176,11 @@ class Pipeline:
         self.progress = Progress()
         self._store = store
         self._lanes = lanes
-        self._scorer = scorer
-        self._judge = Judge(
-            detector=detector,
-            model_version=scorer.version,
-            late_after_ms=settings.late_after_ms,
-            with_scores=settings.publish_scores,
-        )
         self._publisher = publisher
         self._rewind = rewind
         self._settings = settings
+        self.use(scorer, detector)
+        self._listener: Listener | None = None
         self._inbox: deque[Run] = deque()
         self._waiting_records = 0
         self._arrived = asyncio.Event()
@@ -185,6 +197,35 @@ class Pipeline:
         self._draining = False
         self._rewinding: set[asyncio.Task[None]] = set()
         self._threads = {stage: ThreadPoolExecutor(1, thread_name_prefix=stage) for stage in THREADS}
+
+    @property
+    def scorer(self) -> Scorer[Any]:
+        """The model that the next window is scored with."""
+        return self._model.scorer
+
+    def use(self, scorer: Scorer[Any], detector: Detector) -> None:
+        """Has another model score from the next window on; what is inside is finished with its own.
+
+        Args:
+            scorer: the model.
+            detector: names the same model in alerts.
+        """
+        judge = Judge(
+            detector=detector,
+            model_version=scorer.version,
+            late_after_ms=self._settings.late_after_ms,
+            with_scores=self._settings.publish_scores,
+        )
+        self._model = Model(scorer, judge)
+
+    def listen(self, listener: Listener | None) -> None:
+        """Has somebody told of every window that is scored; None ends it."""
+        self._listener = listener
+
+    async def between_windows(self, call: Callable[[], T]) -> T:
+        """Runs ``call`` on the scoring thread, when it is free: never beside a window."""
+        result: T = await self._in_thread("score", call)
+        return result
 
     async def put(self, run: Run) -> None:
         """Takes a run in; waits while two windows are waiting already."""
@@ -335,6 +376,7 @@ class Pipeline:
         self._waiting_records += len(run.records)
 
     def _decode(self, runs: Sequence[Run]) -> Window:
+        model = self._model  # once: another may be used at any moment
         by_tp: dict[TP, list[ConsumerRecord]] = {}
         latest: dict[TP, Run] = {}
         for run in runs:
@@ -357,7 +399,7 @@ class Pipeline:
             )
             texts.extend([event.text for event in part.events])
             parts.append(part)
-        return Window(parts, texts, isolate.encode(self._scorer, texts))
+        return Window(parts, texts, isolate.encode(model.scorer, texts), model)
 
     # Stage 2: score.
 
@@ -371,13 +413,15 @@ class Pipeline:
         scored_at_ms = time.time() * 1000
         started = time.perf_counter()
         window.scored = isolate.score(
-            self._scorer, window.texts, window.encoded, token_budget=self._settings.token_budget
+            window.model.scorer, window.texts, window.encoded, token_budget=self._settings.token_budget
         )
         elapsed_s = time.perf_counter() - started
         window.encoded = None
         window.timing = Timing(scored_at_ms, elapsed_s * 1000)
         affordable = round(len(window.texts) / elapsed_s * WINDOW_S)
         self._window_room = min(max(affordable, LEAST_WINDOW), self._settings.window_events)
+        if self._listener is not None:
+            self._listener(window.texts, window.scored, elapsed_s)
 
     # Stage 3: judge.
 
@@ -398,7 +442,7 @@ class Pipeline:
         # task until the collector comes, and what a lane remembers is megabytes (docs/soak.md).
         found = await asyncio.gather(*(self._states(part, lane) for part, lane in parts))
         based = [
-            (part, lane, Basis(tuple(lane.judged), states, lane.seen, lane.generation))
+            (part, lane, Basis(tuple(lane.judged), states, lane.seen, lane.generation, lane.model))
             for (part, lane), states in zip(parts, found, strict=True)
             if states is not None
         ]
@@ -407,13 +451,15 @@ class Pipeline:
         for (_, lane, _), each in zip(based, judged, strict=True):
             for step in each.steps:
                 lane.judged[step.shard] = step.last
+                lane.model = step.model or lane.model
             lane.remember(each.states)
         return judged
 
     def _judge_parts(self, window: Window, parts: Sequence[tuple[Part, Lane, Basis]]) -> list[Judged]:
         assert window.scored is not None
         assert window.timing is not None
-        return [self._judge.judge(part, window.scored, basis, window.timing) for part, _, basis in parts]
+        judge = window.model.judge
+        return [judge.judge(part, window.scored, basis, window.timing) for part, _, basis in parts]
 
     async def _states(self, part: Part, lane: Lane) -> dict[str, bytes | None] | None:
         """Detector states of the part's products: remembered ones, the others from the store.

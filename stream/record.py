@@ -136,6 +136,8 @@ class Basis(NamedTuple):
     """What the partition remembers; judging brings it up to date. None counts every event."""
     generation: int = 0
     """Of the counters that all this is of."""
+    model: str = ""
+    """The version that scored what came before it, as far as this worker has had it noted."""
 
 
 class Judged(NamedTuple):
@@ -200,7 +202,9 @@ class Judge:
                     for product_id, product in products.items()
                     if shard_of(product_id, len(basis.applied)) == shard
                 }
-                steps.append(_step(part, basis, shard, fresh, here, new_states, alerts))
+                step = _step(part, basis, shard, fresh, here, new_states, alerts)
+                is_news = shard == 0 and self._model_version != basis.model
+                steps.append(step._replace(model=self._model_version) if is_news else step)
         scores = self._scores(part, fresh, timing) if self._with_scores else []
         return Judged(part, steps, fresh.dead, new_states, scores)
 

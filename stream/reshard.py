@@ -223,7 +223,7 @@ class Reshard:
             for outcome, number in of_shard.items():
                 ledger[outcome] = ledger.get(outcome, 0) + int(number)
             entries += [fields for _, fields in outbox]
-        of_partitions = {new.notes: live.notes, new.logs: live.logs}
+        of_partitions = {new.notes: live.notes, new.logs: live.logs, new.models: live.models}
         hashes = await self._trip(("HGETALL", key) for key in of_partitions.values())
         missing = await self._missing()
         fleet = merged(await self._trip(("HGETALL", live.fleet(shard)) for shard in range(live.shards)))

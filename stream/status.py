@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 import numpy as np
 
+from stream.core.shadow import Comparison
 from stream.errors import DependencyError
 from stream.redis_errors import REDIS_ERRORS
 from stream.redis_trip import exchange_async
@@ -26,6 +27,26 @@ if TYPE_CHECKING:
 
 STALE_S = 10.0
 EVENT_LOOP, PROCESS = "event loop", "process"
+
+
+SwapState = Literal["", "loading", "comparing", "ready", "refused"]
+
+
+class SwapStatus(msgspec.Struct, kw_only=True):
+    """What a worker says of bundles."""
+
+    bundle: str = ""
+    """SHA-256 of the manifest it scores by; empty where it scores without a bundle and takes no part."""
+    is_configured: bool = True
+    """Whether that is the one it is configured with."""
+    proposal: str = ""
+    """The proposal that all below is about."""
+    state: SwapState = ""
+    reasons: list[str] = []
+    """Why it refuses."""
+    compared: Comparison = msgspec.field(default_factory=Comparison)
+    surer: float | None = None
+    """See ``stream.core.shadow.surer_by``."""
 
 
 class WorkerStatus(msgspec.Struct, kw_only=True):
@@ -49,6 +70,9 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     latency_p50_ms: float | None
     """From Kafka's timestamp to visible in Redis; None before the first event."""
     latency_p99_ms: float | None
+    swap: SwapStatus | None = None
+    """Which bundle it scores by, and what it makes of one that is proposed; None from a version that knows of
+    no such thing."""
     cpu_s: dict[str, float] = {}
     """CPU time so far: of each stage with a thread, of the event loop's (apply, publish), of the process."""
 
@@ -62,6 +86,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         partitions: list[str],
         events_per_s: float,
         missing: int = 0,
+        swap: SwapStatus | None = None,
     ) -> WorkerStatus:
         """The status that ``progress`` amounts to; asked for on the event loop's thread."""
         p50, p99 = (
@@ -85,6 +110,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
             events_per_s=events_per_s,
             latency_p50_ms=p50,
             latency_p99_ms=p99,
+            swap=swap,
             cpu_s={**progress.cpu_s, EVENT_LOOP: time.thread_time(), PROCESS: time.process_time()},
         )
 

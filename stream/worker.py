@@ -3,6 +3,7 @@
 Rules:
 - Nothing is read before Redis, Kafka and the topics are there; the wait is said once and ends by itself.
 - SIGTERM and SIGINT drain: what is inside is recorded, the group is told, the worker leaves it, exit 0.
+- It scores with the bundle that was promoted (``stream.swap``), else with the one it is configured with.
 - An error of ours or of Faust's ends the process with a non-zero code, for its supervisor to start it again.
   That is always safe: the next owner begins at what Redis holds.
 - So does the watchdog, when nothing moves any more. A server that is away is no reason.
@@ -21,6 +22,7 @@ import time
 from collections import deque
 from contextlib import nullcontext, suppress
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import faust
@@ -28,27 +30,30 @@ import structlog
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
+from stream import bundle
 from stream.backoff import retry
 from stream.core.decode import Limits
 from stream.core.watch import Limits as WatchLimits
 from stream.core.watch import Seen
 from stream.detectors import detector_of, oddities
-from stream.errors import DependencyError
+from stream.errors import BundleError, DependencyError
 from stream.faust_config import faust_broker, faust_credentials
 from stream.health import HealthServer, address_of, pages
 from stream.kafka_config import aiokafka_config
 from stream.lanes import Lanes
 from stream.lookout import BEAT_S, Lookout
 from stream.pipeline import Pipeline, PipelineSettings
+from stream.promotion import Named, Promotions, check_named, named
 from stream.publish import KafkaPublisher
 from stream.redis_config import connect_async
 from stream.redis_url import shown_url
 from stream.rules import load_rules
-from stream.scorer.counted import CountedScorer
+from stream.scorer.counted import Batches, CountedScorer
 from stream.scorer.load import load_scorer
-from stream.status import StatusBoard, WorkerStatus
+from stream.status import StatusBoard, SwapStatus, WorkerStatus
 from stream.store.layout import Layout
 from stream.store.redis import RedisStore
+from stream.swap import Opened, PromotedFirst, Swap
 from stream.tasks import end, within
 from stream.transport import RunSchema, Transport
 from stream.watchdog import Watchdog
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
 
     from faust.types import TP
 
+    from stream.core.detection import Detection
     from stream.core.events import Channel
     from stream.core.watch import Stuck
     from stream.scorer.contract import Scorer
@@ -72,6 +78,9 @@ NOTES_S = 2.0
 COMMIT_S = 1.0
 LEAVE_S = 4.0
 """Longest a stop waits for Kafka: with the drain still below those 30 s. What it is not told it finds out."""
+PROMOTED_S = 2.0
+"""Longest a start waits for Redis to say what was promoted: a worker that loads the wrong bundle first loads
+another before it reads anything."""
 REPORT_S = 1.0
 """How often the status board is told."""
 RATE_REPORTS = 10
@@ -122,11 +131,13 @@ async def _serve(settings: Settings, watchdog: Watchdog) -> bool:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, told_to_stop)
     loading = asyncio.create_task(_beat(watchdog))
-    scorer = await asyncio.to_thread(load_scorer, settings)
+    promoted = None if settings.scorer == "constant" else await _promoted(settings)
+    scorer = await asyncio.to_thread(_load_first, settings, promoted)
     loading.cancel()
     _calm_garbage_collector()
     _return_large_blocks()
-    worker = Worker(settings, scorer, watchdog)
+    worker = Worker(settings, scorer, watchdog, promoted)
+    del scorer  # another may take its place, and it must not stay for this frame's sake
     starting = asyncio.create_task(worker.start())
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -141,6 +152,52 @@ async def _serve(settings: Settings, watchdog: Watchdog) -> bool:
         await worker.close()
         raise
     return await worker.close()
+
+
+async def _promoted(settings: Settings) -> Named | None:
+    """The bundle that was promoted, if one was and Redis says so within moments."""
+    promotions = Promotions(connect_async(settings), settings.namespace)
+    asking = asyncio.create_task(promotions.read())
+    await asyncio.wait({asking}, timeout=PROMOTED_S)
+    try:
+        with suppress(DependencyError):
+            promotion = asking.result().promotion if asking.done() else None
+            return promotion.bundle if promotion else None
+        return None
+    finally:
+        await end({asking})
+        await promotions.close()
+
+
+def _load_first(settings: Settings, promoted: Named | None) -> Scorer[Any]:
+    """The scorer to begin with.
+
+    Raises:
+        BundleError: what was promoted, or is configured, cannot be used.
+        DependencyError: nor can the device that was demanded.
+    """
+    if promoted is None:
+        return load_scorer(settings)
+    try:
+        check_named(promoted)
+        return load_scorer(_with_bundle(settings, promoted))
+    except BundleError as error:
+        raise BundleError(
+            f"{error} It was promoted for all workers of '{settings.namespace}', and one fleet scores with"
+            " one bundle: put it there, or `reviewpulse bundle promote` or `rollback` another."
+        ) from None
+
+
+def _with_bundle(settings: Settings, which: Named) -> Settings:
+    return settings.model_copy(update={"bundle": Path(which.path)})
+
+
+def _configured(settings: Settings) -> Named:
+    """The bundle of the settings; where it is gone, a name that no bundle has."""
+    try:
+        return named(settings.bundle, bundle.load_manifest(settings.bundle))
+    except BundleError:
+        return Named(path=str(settings.bundle), version="?", manifest="0" * 64)
 
 
 def _watch_limits(settings: Settings) -> WatchLimits:
@@ -167,11 +224,14 @@ class Worker:
         settings: configuration.
         scorer: the model.
         watchdog: is told what is seen here.
+        promoted: the bundle that the model is of, where that is not the configured one.
     """
 
-    def __init__(self, settings: Settings, scorer: Scorer[Any], watchdog: Watchdog) -> None:
+    def __init__(
+        self, settings: Settings, scorer: Scorer[Any], watchdog: Watchdog, promoted: Named | None = None
+    ) -> None:
         self._settings = settings
-        self._scorer = counted = CountedScorer(scorer)
+        self._batches = Batches()
         self._watchdog = watchdog
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._store = RedisStore(
@@ -182,7 +242,6 @@ class Worker:
         self._lanes = Lanes(self._store, channels, segments_kept=settings.segments_kept)
         self._state_dir = tempfile.TemporaryDirectory(prefix="reviewpulse-faust-")
         self.app = _faust_app(settings, self._state_dir.name)
-        self.app.transport.sink = self._lanes
         self._publisher = KafkaPublisher(
             producer=self.app.producer,
             store=self._store,
@@ -190,14 +249,15 @@ class Worker:
             alerts_topic=settings.topic_alerts,
             scores_topic=settings.topic_scores,
         )
-        rules = load_rules(settings)
-        for odd in oddities(settings, rules, scorer.version):
-            log.warning("a setting is odd", why=odd)
+        self._rules = load_rules(settings)
+        detector = detector_of(settings, self._rules, scorer.version)
+        counted = CountedScorer(scorer, self._batches)
+        self._say_oddities(scorer.version)
         self.pipeline = Pipeline(
             store=self._store,
             lanes=self._lanes,
             scorer=counted,
-            detector=detector_of(settings, rules, scorer.version),
+            detector=detector,
             publisher=self._publisher,
             rewind=self._rewind,
             settings=PipelineSettings(
@@ -208,12 +268,48 @@ class Worker:
                 publish_scores=settings.publish_scores,
             ),
         )
+        self._swap: Swap | None = None
+        if settings.scorer != "constant":
+            configured = _configured(settings)
+            self._swap = self._follows(configured, self._opened(promoted or configured, counted, detector))
+        self.app.transport.sink = PromotedFirst(self._lanes, self._swap) if self._swap else self._lanes
         self._define_agent()
         self._lookout = Lookout(
-            settings, app=self.app, lanes=self._lanes, pipeline=self.pipeline, scorer=counted
+            settings, app=self.app, lanes=self._lanes, pipeline=self.pipeline, batches=self._batches
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
+
+    def _follows(self, configured: Named, serving: Opened) -> Swap:
+        """Takes up what is promoted."""
+        self._promotions = Promotions(connect_async(self._settings), self._settings.namespace)
+        return Swap(
+            self._promotions,
+            configured=configured,
+            serving=serving,
+            load=self._open,
+            switch=self._switch,
+            stage=self.pipeline,
+            token_budget=self._settings.token_budget,
+        )
+
+    def _open(self, which: Named) -> Opened:
+        """Verifies and loads a bundle; not on the event loop."""
+        scorer = load_scorer(_with_bundle(self._settings, which))
+        detector = detector_of(self._settings, self._rules, scorer.version)
+        return self._opened(which, CountedScorer(scorer, self._batches), detector)
+
+    def _opened(self, which: Named, scorer: Scorer[Any], detector: Detection) -> Opened:
+        metrics = bundle.load_manifest(Path(which.path)).metrics
+        return Opened(which, scorer, detector, {(each.dataset, each.name): each.value for each in metrics})
+
+    def _switch(self, opened: Opened) -> None:
+        self._say_oddities(opened.scorer.version)
+        self.pipeline.use(opened.scorer, opened.detector)
+
+    def _say_oddities(self, model_version: str) -> None:
+        for odd in oddities(self._settings, self._rules, model_version):
+            log.warning("a setting is odd", why=odd)
 
     def _define_agent(self) -> None:
         topic = self.app.topic(*self._settings.topics.values(), schema=RunSchema(), acks=False)
@@ -240,6 +336,8 @@ class Worker:
             asyncio.create_task(self._lookout.audit(), name="audit"),
             asyncio.create_task(self._lookout.watch_backlog(), name="backlog"),
         }
+        if self._swap is not None:
+            self._tasks.add(asyncio.create_task(self._swap.run(), name="swap"))
         self._started = self._lookout.joined = True
         self._watchdog.farewell = partial(self._say_farewell, asyncio.get_running_loop())
         await self.app.start()
@@ -249,8 +347,8 @@ class Worker:
             group=self._settings.group,
             kafka=self._settings.kafka,
             redis=shown_url(self._settings.redis),
-            model=self._scorer.version,
-            provider=self._scorer.provider,
+            model=self.pipeline.scorer.version,
+            provider=self.pipeline.scorer.provider,
         )
 
     async def run_until(self, stopping: asyncio.Task[Any]) -> None:
@@ -302,6 +400,8 @@ class Worker:
             with suppress(DependencyError):
                 await within(NOTES_S, self._board.remove(self.name))
         await self._board.close()
+        if self._swap is not None:
+            await self._promotions.close()
         await self._store.close()
         self._state_dir.cleanup()
         progress = self.pipeline.progress
@@ -343,11 +443,12 @@ class Worker:
             recent.append((now, total))
             status = WorkerStatus.of(
                 self.name,
-                self._scorer,
+                self.pipeline.scorer,
                 progress,
                 partitions=sorted(self._lanes.owned()),
                 events_per_s=(total - before) / (now - before_at),
                 missing=self._lanes.missing,
+                swap=self._swap.status if self._swap else SwapStatus(),
             )
             try:
                 await self._board.post(status)

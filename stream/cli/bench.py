@@ -105,6 +105,43 @@ def scorer(
     Console().print(table)
 
 
+@bench.command("swap")
+def swap(
+    file: str = typer.Argument(help="JSON lines with a `text`, also .gz."),
+    candidate: Path = typer.Option(help="The bundle that is tried; the one in use serves."),
+    reviews: int = typer.Option(1024, min=64, help="Reviews of the file that are scored, over and over."),
+    share: float = typer.Option(0.2, min=0.01, max=1.0, help="Most of the time that the shadow may take."),
+    seconds: float = typer.Option(10.0, min=1.0, help="Seconds of each turn."),
+    rounds: int = typer.Option(3, min=1, help="Turns with the shadow, and as many without, in turn."),
+    as_json: bool = AS_JSON,
+) -> None:
+    """What a bundle on trial costs a worker whose model fills its time: rate, waiting, memory.
+
+    With `--json`: `{"rate", "rate_beside_shadow", "ratio", "compared_per_s", "load_s", "longest_wait_ms",
+    "mb_before", "mb_with_candidate", "mb_after"}`; rates are reviews a second, medians over the rounds.
+    """
+    import asyncio
+
+    from stream.bench.scorer import read_reviews
+    from stream.bench.swap import run
+    from stream.cli.terminal import print_json
+    from stream.settings import load
+
+    settings = load()
+    texts = read_reviews(file, reviews)
+    report = asyncio.run(run(settings, candidate, texts, share=share, seconds=seconds, rounds=rounds))
+    if as_json:
+        print_json(report)
+        return
+    print(
+        f"{report.rate:,.1f} reviews/s, {report.rate_beside_shadow:,.1f} beside a shadow of {share:.0%} at"
+        f" most: {report.ratio:.2f} times; {report.compared_per_s:,.1f} texts compared a second.\n"
+        f"A window waited {report.longest_wait_ms:,.0f} ms at most for the shadow. Loading took"
+        f" {report.load_s:.2f} s beside it; {report.mb_before:.0f} MB before, {report.mb_with_candidate:.0f}"
+        f" with both models, {report.mb_after:.0f} after."
+    )
+
+
 @bench.command("memory")
 def memory(
     events: int = typer.Option(1_000_000, min=100_000, help="Events that are counted."),

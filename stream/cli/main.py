@@ -18,6 +18,7 @@ from stream import __version__
 from stream.cli.alerts import alerts
 from stream.cli.backtest import backtest
 from stream.cli.bench import bench
+from stream.cli.bundle import bundle
 from stream.cli.counters import counters, top
 from stream.cli.demo import demo
 from stream.cli.digest import digest
@@ -99,6 +100,7 @@ def command_line() -> typer.Typer:
     app.command("worker")(worker)
     app.command("web")(web)
     app.add_typer(bench, name="bench")
+    app.add_typer(bundle, name="bundle")
     app.command("ingest")(ingest)
     app.command("replay")(replay)
     app.command("backtest")(backtest)

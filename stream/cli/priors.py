@@ -48,9 +48,10 @@ def learn_snapshot(
 
     from stream.cli.terminal import print_json, status_line
     from stream.priors import check_place, learn_priors, save_snapshot
+    from stream.promotion import with_promoted
     from stream.settings import load
 
-    settings = load()
+    settings = with_promoted(load())
     check_place(out)
     with status_line() as say:
         lesson = learn_priors(settings, now_ms=time.time_ns() // 1_000_000, most_records=events, on_step=say)

@@ -21,7 +21,10 @@ def rebuild(
         help="Counts this file first: JSON lines as `ingest` takes, gzip or plain; reviews, or chats when"
         " written `chats=FILE`. As often as needed, in the order given.",
     ),
-    bundle: Path | None = typer.Option(None, help="Folder of the model bundle to score with."),
+    bundle: Path | None = typer.Option(
+        None,
+        help="Folder of the model bundle to score with; by default the one that was promoted, if one was.",
+    ),
     provider: Literal["auto", "cpu", "cuda"] | None = typer.Option(None, help="Where the model runs."),
     scorer: Literal["onnx", "constant"] | None = typer.Option(
         None, help="`constant` gives every text the same score: for tests."
@@ -39,7 +42,8 @@ def rebuild(
     subscribers are told only how the alerts that fire now differ from what they know.
 
     Kafka is read from its oldest record. History that it no longer has can be given as files; what is in a
-    file and in Kafka, too, is counted twice. With another model, restart the workers with it afterwards.
+    file and in Kafka, too, is counted twice. With another model, promote it afterwards:
+    `reviewpulse bundle promote`.
 
     Ctrl-C or a crash leaves the live counters as they are, and the same command goes on where it was. Exit
     codes: 2 when it cannot be done now (the sentence says what to do), 3 when Kafka or Redis fails, 130 when
@@ -49,6 +53,7 @@ def rebuild(
 
     from stream import logs
     from stream.cli.moving import give_up, run_interruptible
+    from stream.promotion import with_promoted
     from stream.rebuild import file_of
     from stream.settings import load
 
@@ -57,6 +62,8 @@ def rebuild(
     if abort:
         print(asyncio.run(give_up(settings, "rebuild")))
         return
+    if bundle is None:
+        settings = with_promoted(settings)
     files = [file_of(each) for each in replay]
     if dry_run:
         asyncio.run(_plan(settings, files))

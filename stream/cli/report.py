@@ -19,6 +19,10 @@ STYLES = {
     "differs": "red",
     "missing": "red",
     "fail": "red",
+    "ready": "green",
+    "switched": "green",
+    "comparing": "yellow",
+    "refused": "red",
 }
 
 

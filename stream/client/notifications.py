@@ -17,6 +17,7 @@ import logging
 import threading
 import time
 from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -71,6 +72,21 @@ class Worker(msgspec.Struct):
     model_version: str
 
 
+class Bundle(msgspec.Struct):
+    """Of a bundle that was promoted, the model's version."""
+
+    version: str
+
+
+class Promoted(msgspec.Struct):
+    """Of the last promotion (``stream.promotion``), which model took which one's place."""
+
+    bundle: Bundle | None
+    previous: Bundle | None
+    at: str
+
+
+_decode_promotion = msgspec.json.Decoder(Promoted).decode
 _decode_memory = msgspec.msgpack.Decoder(Memory).decode
 _decode_worker = msgspec.json.Decoder(Worker).decode
 
@@ -210,13 +226,27 @@ class Notifications(Block):
         if self._listened_ms is not None and abs(now_ms - self._listened_ms) < LISTEN_MS:
             return
         self._said = self._silences.read()
-        (workers,) = self._trip(("HGETALL", f"{self._settings.namespace}:workers"))
+        namespace = self._settings.namespace
+        workers, promoted = self._trip(("HGETALL", f"{namespace}:workers"), ("GET", f"{namespace}:bundle"))
         for value in workers.values():
             with suppress(msgspec.MsgspecError):  # another version may say it in other words
                 worker = _decode_worker(value)
                 is_change = self._notifier.saw_model(worker.model_version, round(worker.at * 1000))
                 self._is_saved = self._is_saved and not is_change
+        self._hear_of_promotion(promoted)
         self._listened_ms = now_ms
+
+    def _hear_of_promotion(self, promoted: bytes | None) -> None:
+        """Takes in which bundle was promoted last (``stream.promotion``)."""
+        if promoted is None:
+            return
+        with suppress(msgspec.MsgspecError, ValueError):  # another version may say it in other words
+            promotion = _decode_promotion(promoted)
+            if promotion.bundle and promotion.previous:  # else the workers alone know which model it is
+                at_ms = round(datetime.fromisoformat(promotion.at).timestamp() * 1000)
+                names = (promotion.previous.version, promotion.bundle.version)
+                is_news = self._notifier.announced_model(*names, at_ms)
+                self._is_saved = self._is_saved and not is_news
 
     def _remembered(self, policy: Policy | None) -> tuple[Notifier, list[Notification], int]:
         """The notifier as it was, what waits, and how many were finished before that."""

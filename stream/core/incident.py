@@ -8,8 +8,9 @@ Rules:
 - A product counts once, however often its share hovers; what already belongs to an incident counts no more.
 - While an incident is on, what begins where it reaches joins it. One that is mostly over takes nothing more:
   what begins then is told by itself, or makes the next one.
-- A model that was not seen just before, while another was, is a change of model. What begins soon after it
-  is more likely the model's doing than the customers'.
+- A model that was not seen just before, while another was, is a change of model; so is what was announced as
+  one, be it back to a model of a moment ago. What begins soon after it is more likely the model's doing than
+  the customers'.
 """
 
 from __future__ import annotations
@@ -98,6 +99,25 @@ class Models(msgspec.Struct):
     last_ms: dict[str, int] = {}
     """When each was seen last."""
     change: Change | None = None
+    announced_ms: int = 0
+    """When the last change that was announced was."""
+
+    def announce(self, old: str, new: str, at_ms: int) -> bool:
+        """Takes in a change of model that somebody made; says whether it is news.
+
+        >>> models = Models()
+        >>> models.see("a", 0, 100), models.see("b", 50, 100), models.see("a", 60, 100)
+        (False, True, False)
+        >>> models.announce("b", "a", 60), models.announce("b", "a", 60), models.change.new
+        (True, False, 'a')
+        """
+        if at_ms <= self.announced_ms:
+            return False
+        self.announced_ms = at_ms
+        known = self.change
+        if known is None or (known.old, known.new) != (old, new):
+            self.change = Change(old, new, at_ms)
+        return True
 
     def see(self, version: str, at_ms: int, gap_ms: int) -> bool:
         """Takes in that a model scored at a time; says whether that is a change.
@@ -203,6 +223,7 @@ class Incidents(msgspec.Struct):
         Returns:
             The incident, one that is on or one that this start makes, and the starts that join it now.
         """
+        self._date_back()
         incident = next((each for each in self.on.values() if each.takes(start, policy)), None)
         if incident is not None:
             incident.joined_ms = now_ms
@@ -222,6 +243,14 @@ class Incidents(msgspec.Struct):
         incident.joined_ms = now_ms
         self.on[incident.id] = incident
         return founded
+
+    def _date_back(self) -> None:
+        """A change of model may turn out to have been earlier: alerts of lagging partitions say so."""
+        change = self.models.change
+        for each in self.on.values():
+            was = each.change
+            if was is not None and change is not None and (was.old, was.new) == (change.old, change.new):
+                each.change = change
 
     def close(self, incident: Gathering, now_ms: int) -> None:
         """It is over."""

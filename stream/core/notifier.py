@@ -113,6 +113,13 @@ class Notifier:
         gap_ms = milliseconds(self._policy.model_change_s)
         return self._state.incidents.models.see(version, at_ms, gap_ms)
 
+    def announced_model(self, old: str, new: str, at_ms: int) -> bool:
+        """Takes in that a model was put in another's place; says whether that is news.
+
+        A rollback minutes after a promotion is one; in what is seen alone it looks like a rolling upgrade.
+        """
+        return self._state.incidents.models.announce(old, new, at_ms)
+
     def is_late(self, alert: Alert, now_ms: int) -> bool:
         """Whether we hear of a transition long after it was."""
         return now_ms - _moment(alert, now_ms) > milliseconds(self._policy.stale_s)

@@ -15,16 +15,29 @@ if TYPE_CHECKING:
     from stream.scorer.contract import Scorer
 
 
+class Batches:
+    """How many micro-batches a process has scored, whichever model did."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+
 class CountedScorer(Generic[E]):
-    """The scorer given, and how many micro-batches it has scored so far.
+    """The scorer given, and how many micro-batches were scored so far.
 
     Args:
         scorer: does the work.
+        counter: counts; by default one of its own.
     """
 
-    def __init__(self, scorer: Scorer[E]) -> None:
+    def __init__(self, scorer: Scorer[E], counter: Batches | None = None) -> None:
         self._scorer = scorer
-        self.batches = 0
+        self._counter = counter or Batches()
+
+    @property
+    def batches(self) -> int:
+        """Micro-batches that were counted so far."""
+        return self._counter.count
 
     @property
     def version(self) -> str:
@@ -43,7 +56,7 @@ class CountedScorer(Generic[E]):
     def score(self, encoded: E, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """See ``Scorer``; counts what came back."""
         probabilities = self._scorer.score(encoded, rows)
-        self.batches += 1
+        self._counter.count += 1
         return probabilities
 
     def label(self, probabilities: NDArray[np.float32]) -> NDArray[np.int8]:

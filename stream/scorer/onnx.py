@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import re
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -88,6 +89,7 @@ class OnnxScorer:
             raise BundleError(
                 f"{path / MODEL} gives {columns} columns and the manifest has {len(manifest.labels)} labels."
             )
+        self._check_vocabulary(path)
 
     @property
     def version(self) -> str:
@@ -122,10 +124,13 @@ class OnnxScorer:
             return np.empty((0, 3), np.float32)
         return self.probabilities(self.logits(encoded, rows))
 
-    def logits(self, encoded: Tokens, rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        """What the model itself says of the texts at ``rows``, at least one, shape (len(rows), labels)."""
+    def logits(self, encoded: Tokens, rows: NDArray[np.intp], width: int = 0) -> NDArray[np.float32]:
+        """What the model itself says of the texts at ``rows``, at least one, shape (len(rows), labels).
+
+        They are padded to the longest of them, and to ``width`` at least.
+        """
         lengths = encoded.lengths[rows]
-        columns = np.arange(lengths.max())
+        columns = np.arange(max(int(lengths.max()), width))
         mask = columns < lengths[:, None]
         places = np.where(mask, encoded.starts[rows][:, None] + columns, 0)
         ids = np.where(mask, encoded.ids[places], self._manifest.pad_id)
@@ -163,6 +168,25 @@ class OnnxScorer:
         probabilities = np.zeros((len(shares), 3), np.float32)
         probabilities[:, ::2] = shares
         return probabilities
+
+    def _check_vocabulary(self, path: Path) -> None:
+        """That the model takes the tokenizer's highest id; a text with it would be a dead letter else.
+
+        CUDA reads zeros beyond an embedding's end and says nothing: there, export has seen to it.
+        """
+        highest = max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+        ids = np.array([[highest]], np.int64)
+        try:
+            self._run(ids, np.ones_like(ids))
+        except Exception:  # noqa: BLE001  # its errors have no common base below Exception
+            try:
+                self._run(np.zeros_like(ids), np.ones_like(ids))
+            except Exception as error:  # noqa: BLE001
+                raise BundleError(f"{path / MODEL} does not run: {error}") from None
+            raise BundleError(
+                f"{path / TOKENIZER} does not match {MODEL}: the model does not know its id {highest:,};"
+                " export the bundle anew, with the tokenizer that the model was trained with."
+            ) from None
 
     def _run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
@@ -210,12 +234,25 @@ def _open_session(path: Path, provider: Literal["auto", "cpu", "cuda"], threads:
             str(path / MODEL), options, providers=wanted, enable_fallback=0
         )
     except Exception as error:  # noqa: BLE001  # its errors have no common base below Exception
-        raise BundleError(f"{path / MODEL} cannot be loaded by ONNX Runtime: {error}") from None
+        raise BundleError(_why_not_loaded(path / MODEL, error)) from None
     finally:
         onnxruntime.set_default_logger_severity(ERROR)
     if provider == "cuda" and session.get_providers()[0] != CUDA:
         raise _cuda_missing("its CUDA or cuDNN libraries could not be loaded")
     return session
+
+
+def _why_not_loaded(file: Path, error: Exception) -> str:
+    said = " ".join(str(error).split())
+    newer = re.search(r"(Opset|IR version):? (\d+) is under development|model (IR version): (\d+)", said)
+    if newer:
+        what, number = [each for each in newer.groups() if each]
+        return (
+            f"{file} is of ONNX {what.replace('Opset', 'opset')} {number}, which is too new for ONNX Runtime"
+            f" {onnxruntime.__version__}: install a newer one, or export the bundle with this version of"
+            " Reviewpulse."
+        )
+    return f"{file} cannot be loaded by ONNX Runtime: {said}"
 
 
 def _available() -> list[str]:

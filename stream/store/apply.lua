@@ -4,7 +4,7 @@
 -- ARGV[1] partition, "topic:number"
 -- ARGV[2] base: the offset this step builds on, -1 for none
 -- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, groups, products, transitions, seen, forgotten,
---         clustered}
+--         clustered, model}
 --           ledger       {{field, count}, ...}
 --           groups       {{bucket field, ...}, ...}: events of one minute go to the same buckets
 --           products     flat, for nested arrays cost three times as much: of each product its id, late,
@@ -14,6 +14,7 @@
 --           seen         {{key, length of its fingerprints}, ...}
 --           forgotten    {key, ...}
 --           clustered    whether this is a node of a cluster
+--           model        the version that scored this step, where that is to be noted; else empty
 -- ARGV[4] the detector states of the products (length 0: leave the stored one), then the transitions' JSON,
 --         then the fingerprints, end to end: Lua's msgpack knows no binary type
 -- Returns false when applied, the offset that is stored instead of the base, or -2 when the counters are moved
@@ -41,18 +42,19 @@ local TOTAL, CURRENT = '<ddddddd', '<I4I4I4dI4I4I4dI4I4I4d'
 local TINY, SMALL, LARGE = '<I2BBBi2', '<I2I2I2I2i4', '<I2I4I4I4d'
 local SHAPE_OF = { [7] = TINY, [12] = SMALL, [22] = LARGE }
 local FIRST_SLOT, LAPS = { 0, 100, 200 }, 65536
+local MODELS_NOTED = 16 -- of a partition, the latest
 local CHUNK = 2000 -- arguments of one call; Lua's stack holds some 8,000
 
-local last, prefix, channel, arrival_ms, ledger, groups, products, transitions, seen, forgotten, clustered =
+local last, prefix, channel, arrival_ms, ledger, groups, products, transitions, seen, forgotten, clustered, model =
   unpack(cmsgpack.unpack(ARGV[3]))
 local call, unpack_struct, pack_struct = redis.call, struct.unpack, struct.pack
+local models = prefix .. 'models'
 
 -- While a slot is on its way to another master, key by key, a script ends at the first key that is not here: half
 -- done, without its offset, to be counted twice. So every key is touched before anything is written; EXISTS ends
 -- the script then, too, and the worker waits until the slot has arrived.
 if clustered then
-  local touched = { unpack(KEYS) }
-  touched[#touched + 1] = prefix .. 'fleet'
+  local touched = { models, prefix .. 'fleet', unpack(KEYS) }
   local at = 1
   while at <= #products do
     touched[#touched + 1] = prefix .. 'product:' .. products[at]
@@ -329,6 +331,18 @@ for _, fingerprints in ipairs(seen) do
 end
 if #forgotten > 0 then
   call('UNLINK', unpack(forgotten))
+end
+if model ~= '' then
+  -- Which model scored from which offset on: {{offset, version}, ...}.
+  local noted = call('HGET', models, ARGV[1])
+  local changes = noted and cjson.decode(noted) or {}
+  if #changes == 0 or changes[#changes][2] ~= model then
+    changes[#changes + 1] = { ARGV[2] + 1, model }
+    if #changes > MODELS_NOTED then
+      table.remove(changes, 1)
+    end
+    call('HSET', models, ARGV[1], cjson.encode(changes))
+  end
 end
 call('HSET', KEYS[1], ARGV[1], last)
 return false

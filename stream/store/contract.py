@@ -81,6 +81,9 @@ class Apply(NamedTuple):
     """Segments of which no fingerprint is needed any more."""
     generation: int = 0
     """Which the offsets and states it builds on are of."""
+    model: str = ""
+    """The version that scored it, where that is to be noted: with a lane's first step and after a switch. The
+    store notes it when it is not the one noted last."""
 
 
 class Move(NamedTuple):

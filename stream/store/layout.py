@@ -107,6 +107,11 @@ class Layout:
         """Hash of what workers leave at a ``topic:partition`` while they work on it."""
         return f"{self._prefixes[0]}notes"
 
+    @property
+    def models(self) -> str:
+        """Hash of which model scored from which offset on, ``[[0,"en-1"],[120,"en-2"]]``, by partition."""
+        return f"{self._prefixes[0]}models"
+
     def ledger(self, shard: int) -> str:
         """Hash of ``channel:outcome`` to how many events ended so."""
         return f"{self._prefixes[shard]}ledger"

@@ -46,6 +46,7 @@ class MemoryStore:
         self.detector_states: dict[tuple[str, str], bytes] = {}
         self.fingerprints: list[dict[tuple[str, int], bytes]] = [{} for _ in range(shards)]
         self.notes_left: dict[str, bytes] = {}
+        self.models: dict[str, list[tuple[int, str]]] = {}
         self.ledger: Counter[str] = Counter()
         self.outboxes: list[dict[str, OutboxEntry]] = [{} for _ in range(shards)]
         self.round_trips = 0
@@ -169,6 +170,10 @@ class MemoryStore:
             stored_fingerprints[key] = stored_fingerprints.get(key, b"") + added
         for segment in step.forgotten:
             stored_fingerprints.pop((step.partition, segment), None)
+        if step.model:
+            changes = self.models.setdefault(step.partition, [])
+            if not changes or changes[-1][1] != step.model:
+                changes.append((step.base + 1, step.model))
         self.offsets[step.shard][step.partition] = step.last
         return None
 

@@ -344,6 +344,7 @@ class RedisStore:
                 ],
                 [layout.seen(shard, step.partition, segment) for segment in step.forgotten],
                 self._is_cluster,
+                step.model,
             )
         )
         fingerprints = [packed for _, packed in step.seen]

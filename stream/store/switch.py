@@ -226,7 +226,7 @@ class Switch:
             layout.outbox(shard),
             layout.withheld(shard),
             layout.missing(shard),
-            *([layout.notes, layout.logs, layout.copied] if shard == 0 else []),
+            *([layout.notes, layout.logs, layout.models, layout.copied] if shard == 0 else []),
             *(key for name, at in applied.items() for key in seen_keys(layout, shard, name, at)),
         )
         if applied:

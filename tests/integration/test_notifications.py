@@ -314,6 +314,27 @@ def test_a_change_of_model_is_seen_in_what_the_workers_say(topics: Settings) -> 
     assert kinds == ["alert", "incident"]
 
 
+def test_a_rollback_is_heard_of_where_it_was_promoted(topics: Settings) -> None:
+    clock = Clock()
+    one, two = ({"path": "/b", "version": version, "manifest": "0" * 64} for version in ("en-1", "en-2"))
+    with connect(topics) as client, Notifications(topics, group="pager", now_ms=clock) as told:
+        for bundle, previous in ((two, one), (one, two)):
+            clock.now_ms += 60_000
+            promotion = {"bundle": bundle, "previous": previous, "by": "me", "at": rfc3339(clock.now_ms)}
+            client.set(f"{topics.namespace}:bundle", json.dumps(promotion))
+            status = {"name": "w", "at": clock.now_ms / 1000, "model_version": bundle["version"]}
+            client.hset(f"{topics.namespace}:workers", "w", json.dumps(status))
+            assert list(told.available()) == []
+        publish(topics, *(begun(name, clock.now_ms + 1, model_version="en-1") for name in "abc"))
+        clock.now_ms += 60_000
+        (_, incident) = told.available()
+        assert incident.incident is not None
+        assert incident.incident.models == ("en-2", "en-1")
+        client.set(f"{topics.namespace}:bundle", b"damaged")
+        clock.now_ms += 60_000
+        assert list(told.available()) == []
+
+
 def test_memory_that_cannot_be_read_is_said_and_begun_anew(
     topics: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:

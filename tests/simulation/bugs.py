@@ -173,7 +173,8 @@ class StatesOfAnyMoment(Pipeline):
 class AllToEveryShard(Pipeline):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._judge = _JudgeOfTheLast(self._judge)  # type: ignore[assignment]
+        judge = _JudgeOfTheLast(self._model.judge)
+        self._model = self._model._replace(judge=judge)  # type: ignore[arg-type]
 
 
 class _JudgeOfTheLast:

@@ -16,7 +16,7 @@ from stream.errors import DependencyError
 from stream.lookout import Lookout, Reach
 from stream.scorer.constant import ConstantScorer
 from stream.scorer.contract import score_encoded
-from stream.scorer.counted import CountedScorer
+from stream.scorer.counted import Batches, CountedScorer
 from stream.settings import Settings
 from stream.store.missing import Missing
 
@@ -48,7 +48,7 @@ def look(clock: SimpleNamespace) -> Callable[..., Lookout]:
                 missing_ranges=(Missing("reviews:0", "A", 7, 8),),
             ),
             pipeline=SimpleNamespace(busy=True, progress=SimpleNamespace(rewinds=3)),  # type: ignore[arg-type]
-            scorer=CountedScorer(ConstantScorer()),
+            batches=Batches(),
         )
         watched.joined = given.get("joined", True)
         return watched

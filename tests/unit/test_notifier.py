@@ -447,6 +447,41 @@ def test_after_a_change_of_model_two_products_are_its_incident() -> None:
     assert story.fire(1_901, "B4", model_version="en-2") == ["alert firing"]  # half an hour later: its own
 
 
+def test_a_whole_fleet_that_fires_after_a_hot_swap_is_two_notifications() -> None:
+    """Events lie in Kafka for a while: alerts may be dated before the switch that they are due to."""
+    story = Story(Policy())
+    for at in range(0, 100, 10):
+        story.notifier.saw_model("en-1", START_MS + at * 1000)
+    story.notifier.saw_model("en-2", START_MS + 100_000)
+    for worker_still_on in ("en-1", "en-2", "en-2"):
+        story.notifier.saw_model(worker_still_on, START_MS + 101_000)
+    turns = [
+        turn
+        for n, at in enumerate((110, 95, 112, 60, *range(120, 160)))
+        for turn in story.fire(at, f"B{n}", model_version="en-2")
+    ]
+    assert turns == ["alert firing", "incident firing"]
+    incident = story.told[-1][1].incident
+    assert incident is not None
+    assert (incident.scope, incident.models) == ("model", ("en-1", "en-2"))
+
+
+def test_after_a_rollback_two_products_are_its_incident_though_the_model_was_seen_lately() -> None:
+    story = Story(Policy())
+    story.notifier.saw_model("en-1", START_MS + 999_000)
+    story.notifier.saw_model("en-2", START_MS + 1_000_000)
+    assert not story.notifier.saw_model("en-1", START_MS + 2_200_000)  # as in a rolling upgrade
+    assert story.notifier.announced_model("en-2", "en-1", START_MS + 2_200_000)
+    assert not story.notifier.announced_model("en-2", "en-1", START_MS + 2_200_000)
+    story.restart()
+    assert not story.notifier.announced_model("en-2", "en-1", START_MS + 2_200_000)
+    turns = [turn for n in range(20) for turn in story.fire(3_000 + n, f"B{n}", model_version="en-1")]
+    assert turns == ["alert firing", "incident firing"]
+    incident = story.told[-1][1].incident
+    assert incident is not None
+    assert (incident.scope, incident.models) == ("model", ("en-2", "en-1"))
+
+
 def test_alerts_alone_tell_of_a_change_of_model_too() -> None:
     story = Story(Policy())
     story.fire(0, "B0")

@@ -1160,7 +1160,8 @@ async def live(
 ) -> None:
     """One worker's life; raises ``Death`` when it dies."""
     bench = Bench(logs, store)
-    bench.scorer = bench.pipeline._scorer = MortalScorer()
+    bench.scorer = MortalScorer()
+    bench.pipeline.use(bench.scorer, RememberingDetector())
     bench.publisher = bench.pipeline._publisher = publisher
     async with bench:
         await bench.read_all_at_once()
@@ -1288,3 +1289,75 @@ async def test_nothing_is_lost_or_repeated_whatever_happens(seed: int, shards: i
         last.publisher.letters = letters
         await last.read_all_at_once()
         assert_conserved(last)
+
+
+class Contrary(KeywordScorer):
+    """Says the opposite of ``KeywordScorer``, of what it has encoded itself alone."""
+
+    version = "contrary"
+
+    def encode(self, texts: Sequence[str]) -> Texts:
+        return Texts([f"contrary {text}" for text in texts], super().encode(texts).lengths)
+
+    def score(self, encoded: Texts, rows: NDArray[np.intp]) -> NDArray[np.float32]:
+        assert all(text.startswith("contrary ") for text in encoded.texts), "another model's tokens"
+        return super().score(encoded, rows)[:, ::-1]
+
+
+async def test_a_window_is_scored_by_the_model_that_served_when_it_was_decoded() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(20)]}
+    async with Bench(logs, window_events=8, run_records=8, publish_scores=True) as bench:
+        bench.scorer.may_score.clear()
+        await bench.put(R0)
+        await bench._or_crash(asyncio.to_thread(bench.scorer.is_scoring.wait, 30))
+        await bench.put(R0)
+        await until(bench.pipeline._to_score.full)  # tokenised, and not scored yet
+        bench.pipeline.use(Contrary(), RememberingDetector())
+        bench.scorer.may_score.set()
+        await bench.read_all()
+    scores = sorted(bench.publisher.sent_scores, key=lambda each: int(each.event_id.rpartition("-")[2]))
+    assert [each.model_version for each in scores] == ["keyword"] * 16 + ["contrary"] * 4
+    assert [each.label for each in scores] == ["positive"] * 16 + ["negative"] * 4
+    assert bench.store.models == {"reviews:0": [(0, "keyword"), (16, "contrary")]}
+    assert bench.store.ledger["reviews:counted"] == 20
+
+
+async def test_which_model_scores_is_noted_once_whatever_partitions_are_read_anew() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(10)]}
+    async with Bench(logs) as bench:
+        await bench.read_all()
+        await bench.assign({R0})
+        logs[R0].append(record(10, review(10), tp=R0))
+        await bench.read_all()
+    assert bench.store.models == {"reviews:0": [(0, "keyword")]}
+
+
+async def test_what_runs_between_windows_never_runs_beside_one() -> None:
+    logs = {R0: [record(n, review(n), tp=R0) for n in range(4)]}
+    async with Bench(logs) as bench:
+        bench.scorer.may_score.clear()
+        await bench.put(R0)
+        await asyncio.to_thread(bench.scorer.is_scoring.wait, 30)
+        shadow = asyncio.create_task(bench.pipeline.between_windows(bench.scorer.may_score.is_set))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not shadow.done()
+        bench.scorer.may_score.set()
+        assert await shadow is True
+        await bench.read_all()
+
+
+async def test_who_listens_hears_of_each_window_what_became_of_its_texts() -> None:
+    heard: list[tuple[list[str], list[int], list[int]]] = []
+    logs = {R0: [record(n, review(n, text=text), tp=R0) for n, text in enumerate(("bad", "poison", "fine"))]}
+    async with Bench(logs) as bench:
+        bench.pipeline.listen(
+            lambda texts, scored, _: heard.append((list(texts), scored.labels.tolist(), list(scored.failed)))
+        )
+        await bench.read_all()
+        bench.pipeline.listen(None)
+        logs[R0].append(record(3, review(3), tp=R0))
+        await bench.read_all()
+    ((texts, labels, failed),) = heard
+    assert (texts, failed) == (["bad", "poison", "fine"], [1])
+    assert (labels[0], labels[2]) == (0, 2)
