@@ -76,7 +76,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
     """Share of the cells in which ours is quicker than every other."""
     level: float
     slower_to_as_frugal: float
-    """Share of the cells in which another is quicker that raises as many false alarms there as ours, or fewer."""
+    """Share of the cells where one is quicker that raises no more false alarms there than ours does."""
     duels: list[Duel]
     slower: list[Verdict]
     """Every cell where another is quicker, the worst first."""
