@@ -171,7 +171,7 @@ def _lifecycle(found: Lifecycle) -> Iterable[Table]:
         (f"{rule[0]:,.0f}", rule[1], *(each.of_target for each in along)) for rule, along in by_rule
     ]
     columns = ("target", "least negatives", *map(str, shares))
-    yield _table("Run length / target, baseline known, exact", columns, rows)
+    yield _table("Run length / target, baseline known", columns, rows)
     columns = ("run length", "learned", "risen to", "fires p50", "p90", "resolves p50", "p90", "missed")
     rows = [
         (
