@@ -138,7 +138,7 @@ def test_what_decides_is_the_evidence_summed_over_every_onset_of_the_excursion()
 
 
 def test_bad_luck_before_a_rise_delays_its_alert_little() -> None:
-    """Evidence of the first onset alone, which has to make up for all that came since, takes 74 events here."""
+    """Evidence of the first onset alone has to make up for all that came since: it takes 74 events here."""
     usual = [number % 10 == 0 for number in range(60)]
     unlucky = [number % 4 == 0 for number in range(40)]
     rise = [number % 5 in (0, 2, 4) for number in range(80)]
