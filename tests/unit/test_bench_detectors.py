@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from stream.bench.detectors import tables
-from stream.bench.detectors.adwin import first_rises
+from stream.bench.detectors.adwin import first_rises, rate_of, tuned_deltas
 from stream.bench.detectors.charts import PRIOR, Streams, charts, cusum, ewma, excess, page_hinkley
 from stream.bench.detectors.delays import delay
 from stream.bench.detectors.exact import Cusum, exact_cusum, excursion, mean_events, median_events
@@ -180,6 +180,16 @@ def test_adwin_tells_rises_and_no_falls() -> None:
     rises = first_rises(Streams(labels("o" * 200 + "n" * 200 + " " + "n" * 200 + "o" * 200), 100, None), 0.01)
     assert 100 < rises[0] < 150
     assert rises[1] == np.inf
+
+
+def test_adwin_is_tuned_to_the_rate_by_tossing_between_two_deltas() -> None:
+    pytest.importorskip("river.drift", reason="river is a contestant, not a dependency")
+    stationary = [Streams(np.random.default_rng(4).random((60, 300)) < 0.2, 50, None)]
+    strict, loose, toss = tuned_deltas(stationary, 0.3)
+    assert loose == 2 * strict
+    assert rate_of(stationary, strict) < 0.3 <= rate_of(stationary, loose)
+    tossed = toss * rate_of(stationary, loose) + (1 - toss) * rate_of(stationary, strict)
+    assert tossed == pytest.approx(0.3)
 
 
 # Tuning

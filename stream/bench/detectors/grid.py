@@ -113,8 +113,8 @@ class Tuned(NamedTuple):
 
     charts: dict[Name, Threshold]
     oracles: dict[float, Threshold]
-    delta: float
-    """ADWIN's; zero leaves it out."""
+    deltas: adwin.Deltas | None
+    """ADWIN's; None leaves it out."""
 
 
 class Ground(NamedTuple):
@@ -184,7 +184,7 @@ def all_tuned(on: Sequence[Stationary], adwin_events: int) -> Tuned:
     return Tuned(
         {name: tuned([each.charts[name] for each in on], rate) for name in on[0].charts},
         {odds: tuned([each.oracles[odds] for each in on], rate) for odds in on[0].oracles},
-        adwin.tuned_delta(few, rate) if adwin_events else 0.0,
+        adwin.tuned_deltas(few, rate) if adwin_events else None,
     )
 
 
@@ -198,9 +198,11 @@ def ground(here: Stationary, fleet: Tuned, adwin_events: int) -> Ground:
     for tuning, at in tunings.items():
         for name, threshold in at.charts.items():
             spent[tuning, name] = alarmed(here.charts[name], threshold) / here.streams.seen.size
-        if at.delta:
-            rises = adwin.first_rises(fewer(here.streams, adwin_events), at.delta)
-            spent[tuning, ADWIN] = float(np.isfinite(rises).mean() / here.streams.seen.size)
+        if at.deltas:
+            few = [fewer(here.streams, adwin_events)]
+            strict, loose, toss = at.deltas
+            rate = toss * adwin.rate_of(few, loose) + (1 - toss) * adwin.rate_of(few, strict)
+            spent[tuning, ADWIN] = rate / here.streams.seen.size
     return Ground(here, tunings, spent)
 
 
@@ -234,9 +236,12 @@ def contests(
     few = Streams(streams.labels[:adwins], streams.learned, streams.known)
     for tuning, at in on.tunings.items():
         theirs = {name: delays(statistic, at.charts[name], VOLUMES) for name, statistic in statistics.items()}
-        if at.delta:
-            rises = adwin.first_rises(few, at.delta)
-            theirs[ADWIN] = [np.minimum(rises, most) for most in VOLUMES]
+        if at.deltas:
+            strict, loose = (adwin.first_rises(few, delta) for delta in at.deltas[:2])
+            toss = at.deltas.toss
+            theirs[ADWIN] = [
+                toss * np.minimum(loose, most) + (1 - toss) * np.minimum(strict, most) for most in VOLUMES
+            ]
         for name, by_volume in theirs.items():
             for entered, most, each, best in zip(told, VOLUMES, by_volume, oracles[tuning], strict=True):
                 behind, error = _mean_and_error(each - np.minimum(delayed, most)[: each.size])
