@@ -124,7 +124,7 @@ def _show_peers(out: Console, found: Sequence[Summary]) -> None:
     for each in ours:
         if not each.together:
             out.print(f"tuned by {each.tuning}, {each.reading}: {'; '.join(each.field)}")
-    rows = [
+    duels = [
         (
             each.tuning,
             each.reading,
@@ -138,10 +138,10 @@ def _show_peers(out: Console, found: Sequence[Summary]) -> None:
         for duel in each.duels
     ]
     columns = ("tuned by", "reading", "shares", "against", "quicker", "level", "slower")
-    out.print(_table("Ours against one family alone, share of the cells", columns, rows))
-    for each in found:
+    out.print(_table("Ours against one family alone, share of the cells", columns, duels))
+    for each in ours:
         shares = "usual shares together" if each.together else "each usual share"
-        title = f"Where {each.who} is not the quickest: {each.tuning}, {each.reading}, {shares}"
+        title = f"Where ours is not the quickest: {each.tuning}, {each.reading}, {shares}"
         out.print(_lost(title, each))
 
 
@@ -155,12 +155,12 @@ def _lost(title: str, found: Summary) -> Table:
             f"{at.ours:.1f}",
             f"{at.theirs:.1f}",
             at.by,
-            f"{at.false_alarms * RUN_LENGTH:.2f}" if found.who == "ours" else "",
+            f"{at.false_alarms * RUN_LENGTH:.2f}",
             f"{at.their_false_alarms * RUN_LENGTH:.2f}",
         )
         for at in found.slower
     ]
-    headings = ("usual", "odds", "learned", "events", found.who, "theirs", "by", "spends", "they spend")
+    headings = ("usual", "odds", "learned", "events", "ours", "theirs", "by", "spends", "they spend")
     return _table(title, headings, rows)
 
 
