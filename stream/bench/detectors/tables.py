@@ -118,7 +118,17 @@ def _show_peers(out: Console, found: Sequence[Summary]) -> None:
         )
         for each in found
     ]
-    columns = ("who", "tuned by", "reading", "shares", "cells", "quickest", "level", "slower", "as frugal")
+    columns: tuple[str, ...] = (
+        "who",
+        "tuned by",
+        "reading",
+        "shares",
+        "cells",
+        "quickest",
+        "level",
+        "slower",
+        "as frugal",
+    )
     out.print(_table("Against the others at equal false-alarm rate, share of the cells", columns, rows))
     ours = [each for each in found if each.who == "ours"]
     for each in ours:
