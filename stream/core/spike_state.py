@@ -55,7 +55,12 @@ class State(msgspec.Struct, array_like=True):
     evidence: float = 0.0
     """Likelihood ratio of a rise of the ordinary size, times its weight among the alternatives."""
     steep: float = 0.0
-    """The same of a steep rise. The two together are one when an excursion begins."""
+    """The same of a steep rise. The two together are one when an excursion begins; where they fall back to
+    one, it ends."""
+    summed: float = 0.0
+    """``evidence``, summed over every event of the excursion as the onset (Shiryaev-Roberts)."""
+    steep_summed: float = 0.0
+    """``steep``, likewise. What the two come to together decides."""
     onset_ms: int = 0
     alert_id: bytes = b""
     damping: Damping = msgspec.field(default_factory=Damping)
@@ -64,7 +69,7 @@ class State(msgspec.Struct, array_like=True):
     """What customers complain about anyway: a packed ``stream.core.usual.Usual``; empty while too little is
     known."""
     quotes: list[Quote] = []
-    """Gathered once the evidence is a third of the way to the threshold, in logarithms."""
+    """Gathered once the summed evidence is a third of the way to the threshold, in logarithms."""
     complaints: Complaints | None = None
     """Gathered from then on, too."""
     firing: Firing | None = None
@@ -80,7 +85,7 @@ class State(msgspec.Struct, array_like=True):
     def rest(self) -> None:
         """Drops the excursion."""
         self.events = self.negatives = 0
-        self.evidence = self.steep = 0.0
+        self.evidence = self.steep = self.summed = self.steep_summed = 0.0
         self.damping = Damping()
         self.quotes = []
         self.complaints = None
@@ -89,14 +94,14 @@ class State(msgspec.Struct, array_like=True):
 
 
 _REST = struct.Struct("<BddH")
-_EXCURSION = struct.Struct("<BddHHHddq8s")
+_EXCURSION = struct.Struct("<BddHHHddddq8s")
 _RICH = b"\x02"
 _decode_rich = msgspec.msgpack.Decoder(State).decode
 _encode_rich = msgspec.msgpack.Encoder().encode
 
 
 def pack(state: State) -> bytes:
-    """State as bytes: 19 at rest, 57 and 4 an author in an excursion, MessagePack once there are quotes.
+    """State as bytes: 19 at rest, 73 and 4 an author in an excursion, MessagePack once there are quotes.
 
     What is usual takes 128 more.
     """
@@ -113,6 +118,8 @@ def pack(state: State) -> bytes:
         state.negatives,
         state.evidence,
         state.steep,
+        state.summed,
+        state.steep_summed,
         state.onset_ms,
         state.alert_id,
     )

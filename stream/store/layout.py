@@ -17,7 +17,7 @@ from typing import Literal
 
 import msgspec
 
-LAYOUT_VERSION = 5
+LAYOUT_VERSION = 6
 
 MARK_FIELD = "moved"
 """Field of a generation's offsets that refuses every step. No ``topic:number`` is called so."""
@@ -214,7 +214,7 @@ def read_written(raw: bytes) -> Written:
     Raises:
         UnknownLayout: another version wrote it.
 
-    >>> read_written(b'{"version": 5, "shards": 4}').layout("rp")
+    >>> read_written(b'{"version": 6, "shards": 4}').layout("rp")
     Layout(namespace='rp', shards=4, generation=0)
     """
     try:

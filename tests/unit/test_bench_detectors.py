@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stream.bench.detectors import tables
-from stream.bench.detectors.adwin import first_rises
-from stream.bench.detectors.charts import PRIOR, Streams, charts, ewma, excess, page_hinkley
+from stream.bench.detectors.adwin import first_rises, rate_of, tuned_deltas
+from stream.bench.detectors.charts import PRIOR, Streams, charts, cusum, ewma, excess, page_hinkley
 from stream.bench.detectors.delays import delay
 from stream.bench.detectors.exact import Cusum, exact_cusum, excursion, mean_events, median_events
 from stream.bench.detectors.fleets import fleet, poisson_interval, stationary, volumes
@@ -15,7 +15,7 @@ from stream.bench.detectors.grid import Cell, Contest
 from stream.bench.detectors.report import Report
 from stream.bench.detectors.streams import first_firing, number_of, observations, rule
 from stream.bench.detectors.tuning import Extremes, Threshold, delays, extremes, first_passage, tuned
-from stream.bench.detectors.verdicts import best_settings, summary, verdict
+from stream.bench.detectors.verdicts import best_settings, of_oracle, summary, together, verdict
 from stream.core.events import Alert
 from stream.core.spike import SpikeDetector
 
@@ -182,6 +182,16 @@ def test_adwin_tells_rises_and_no_falls() -> None:
     assert rises[1] == np.inf
 
 
+def test_adwin_is_tuned_to_the_rate_by_tossing_between_two_deltas() -> None:
+    pytest.importorskip("river.drift", reason="river is a contestant, not a dependency")
+    stationary = [Streams(np.random.default_rng(4).random((60, 300)) < 0.2, 50, None)]
+    strict, loose, toss = tuned_deltas(stationary, 0.3)
+    assert loose == 2 * strict
+    assert rate_of(stationary, strict) < 0.3 <= rate_of(stationary, loose)
+    tossed = toss * rate_of(stationary, loose) + (1 - toss) * rate_of(stationary, strict)
+    assert tossed == pytest.approx(0.3)
+
+
 # Tuning
 
 
@@ -208,7 +218,7 @@ def test_a_coarse_statistic_meets_the_rate_by_tossing_between_two_thresholds() -
 # Verdicts
 
 
-def cell(ours: float, **means: float) -> Cell:
+def cell(ours: float, usual: float = 0.1, spent: float = 1e-4, **means: float) -> Cell:
     contests = [
         Contest(
             family=name.split("_")[0],
@@ -217,17 +227,21 @@ def cell(ours: float, **means: float) -> Cell:
             mean=mean,
             behind=mean - ours,
             error=0.5,
+            behind_oracle=mean - 9.0,
+            error_oracle=0.5,
+            false_alarm_rate=spent,
         )
         for name, mean in means.items()
     ]
     return Cell(
-        usual=0.1,
+        usual=usual,
         odds=4.0,
         risen=0.3,
         learned=200,
         events=50,
         false_alarm_rate=1e-4,
         ours=ours,
+        oracle={"fleet": 9.0},
         contests=contests,
     )
 
@@ -246,6 +260,38 @@ def test_hindsight_lets_a_family_change_its_setting_from_cell_to_cell() -> None:
     assert [len(single.slower), len(hindsight.slower)] == [1, 2]
     assert [(duel.family, duel.slower) for duel in hindsight.duels] == [("a", pytest.approx(2 / 3))]
     assert (single.quickest, hindsight.quickest) == (pytest.approx(2 / 3), pytest.approx(1 / 3))
+
+
+def test_the_oracle_is_held_against_the_same_others() -> None:
+    lost = cell(10, a_x=8)
+    assert verdict(lost, lost.contests).outcome == "slower"
+    level = of_oracle(cell(10, a_x=9.5), "fleet")
+    assert (level.ours, verdict(level, level.contests).outcome) == (9.0, "level")
+    assert summary([lost, cell(10, a_x=11)], "fleet", "one setting", "oracle").quickest == 0.5
+
+
+def test_together_the_usual_shares_are_one_cell_of_means() -> None:
+    apart = [cell(10, 0.1, a_x=6), cell(30, 0.3, a_x=44)]
+    assert [verdict(each, each.contests).outcome for each in apart] == ["slower", "quickest"]
+    (one,) = together(apart)
+    assert (one.usual, one.ours, one.contests[0].mean) == (None, 20.0, 25.0)
+    assert one.contests[0].error == pytest.approx(np.sqrt(0.5**2 + 0.5**2) / 2)
+    assert summary(apart, "fleet", "one setting", as_one=True).quickest == 1.0
+
+
+def test_who_is_quicker_by_more_false_alarms_is_told_apart() -> None:
+    cells = [cell(10, spent=1e-4, a_x=5), cell(10, spent=3e-4, a_x=5)]
+    found = summary(cells, "fleet", "one setting")
+    assert (len(found.slower), found.slower_to_as_frugal) == (2, 0.5)
+    assert [each.their_false_alarms for each in found.slower] == [1e-4, 3e-4]
+
+
+def test_the_oracle_is_the_exact_cusum() -> None:
+    reference = Cusum(0.12, 0.35, 4.0)
+    rng = np.random.default_rng(3)
+    streams = Streams(rng.random((2_000, 800)) < 0.35, 0, None)
+    events = first_passage(cusum(streams, 0.12, 0.35), 4.0)
+    assert events.mean() == pytest.approx(mean_events(reference, 0.35), rel=0.05)
 
 
 def test_the_report_names_every_cell_that_is_lost(capsys: pytest.CaptureFixture[str]) -> None:

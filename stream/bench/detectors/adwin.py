@@ -3,7 +3,8 @@
 Rules:
 - ADWIN tells changes both ways; a rise is one after which its window's share is higher than before.
 - It keeps its own past, so it has no statistic to put a threshold to: its confidence ``delta`` is its
-  threshold, from a ladder, the strictest whose rate is not below the wanted one.
+  threshold, from a ladder. Two neighbours are tossed between, so that it meets the wanted rate on average, as
+  every other contestant does.
 - ``clock=1``: it looks at every event, not at each 32nd, river's default; the quickest ADWIN there is.
 - It is a loop in Python over single events, so it gets fewer streams than the others.
 """
@@ -11,7 +12,7 @@ Rules:
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 LADDER = tuple(2.0**power for power in range(-16, 5))
 """Deltas, strictest first. Above one they are no confidences any more, but without them ADWIN, whose bound is
 a cautious one, would alarm too rarely to be compared."""
+
+
+class Deltas(NamedTuple):
+    """Detects with ``loose`` with probability ``toss``, else with ``strict``."""
+
+    strict: float
+    loose: float
+    toss: float
 
 
 def is_installed() -> bool:
@@ -52,14 +61,21 @@ def first_rises(streams: Streams, delta: float) -> npt.NDArray[np.float64]:
     return told
 
 
-def tuned_delta(stationary: Sequence[Streams], rate: float) -> float:
-    """The strictest delta of the ladder with which a share ``rate`` of all these streams alarms, or more."""
+def rate_of(stationary: Sequence[Streams], delta: float) -> float:
+    """The share of all these streams that alarms."""
+    return float(np.concatenate([np.isfinite(first_rises(each, delta)) for each in stationary]).mean())
+
+
+def tuned_deltas(stationary: Sequence[Streams], rate: float) -> Deltas:
+    """The neighbours of the ladder between which a share ``rate`` of all these streams alarms."""
     low, high = 0, len(LADDER) - 1
     while low < high:
         middle = (low + high) // 2
-        rises = [np.isfinite(first_rises(streams, LADDER[middle])) for streams in stationary]
-        if np.concatenate(rises).mean() >= rate:
+        if rate_of(stationary, LADDER[middle]) >= rate:
             high = middle
         else:
             low = middle + 1
-    return LADDER[low]
+    strict, loose = LADDER[max(low - 1, 0)], LADDER[low]
+    below, above = rate_of(stationary, strict), rate_of(stationary, loose)
+    toss = (rate - below) / (above - below) if above > below else 1.0
+    return Deltas(strict, loose, min(1.0, max(0.0, toss)))

@@ -105,6 +105,18 @@ def page_hinkley(streams: Streams, drift: float) -> Statistic:
     return told.T
 
 
+def cusum(streams: Streams, usual: float, risen: float) -> Statistic:
+    """Page's CUSUM of two shares that are told, its evidence in logarithms: no contestant, but a bound."""
+    up, down = np.log(risen / usual), np.log((1 - risen) / (1 - usual))
+    evidence = np.zeros(streams.labels.shape[0])
+    told = np.zeros((len(streams.seen), evidence.size))
+    for number, each in enumerate(streams.labels.T, 1):
+        evidence = np.maximum(0.0, evidence + np.where(each, up, down))
+        if number >= streams.learned:
+            told[number - streams.learned] = evidence
+    return told.T
+
+
 def charts(streams: Streams) -> Iterator[tuple[tuple[str, str], Statistic]]:
     """Family and setting, and the statistic, of every contestant."""
     for window in WINDOWS:

@@ -9,6 +9,11 @@ Rules:
   the first 2,000 events of products of every usual share, as a shop would that has one budget. *Cell*: a
   threshold for each usual share and history, over as many events as were learned (at least 50). The latter
   tells the contestants the usual share, which ours has to learn.
+- *Equal* means equal over what a contestant is tuned to. Tuned to the fleet, it raises its false alarms where
+  its statistic is widest, up to twenty times the budget at one usual share and none at another: each one's
+  rate in the very cell stands beside its delay.
+- The *oracle* is no contestant, but a bound: the CUSUM that is told the usual share and the very rise that
+  comes, tuned as the contestants are. Where it is not the quickest, nothing can be asked of ours.
 - Common random numbers: in each cell all judge the same streams.
 - The minimum of negatives is one here: that rule stands beside the detector, and no contestant has it.
 """
@@ -21,10 +26,10 @@ import msgspec
 import numpy as np
 
 from stream.bench.detectors import adwin
-from stream.bench.detectors.charts import Streams, charts
+from stream.bench.detectors.charts import Streams, charts, cusum
 from stream.bench.detectors.exact import times_odds
 from stream.bench.detectors.streams import first_firing, judged, knowing, rule
-from stream.bench.detectors.tuning import Extremes, Threshold, delays, extremes, tuned
+from stream.bench.detectors.tuning import Extremes, Threshold, alarmed, delays, extremes, tuned
 from stream.core.spike import SpikeDetector
 
 if TYPE_CHECKING:
@@ -66,12 +71,19 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
     """Mean of its delay less ours, on the same streams."""
     error: float
     """Standard error of ``behind``."""
+    behind_oracle: float
+    """Mean of its delay less that of the oracle tuned likewise, on the same streams."""
+    error_oracle: float
+    """Standard error of ``behind_oracle``."""
+    false_alarm_rate: float
+    """In this cell, by event, to the first alarm of a stream."""
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
     """Everyone in one cell."""
 
-    usual: float
+    usual: float | None
+    """None: the mean over all."""
     odds: float
     risen: float
     learned: int | None
@@ -80,6 +92,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     false_alarm_rate: float
     """Of ours in this cell, by event, to the first alarm of a stream."""
     ours: float
+    oracle: dict[Tuning, float]
+    """Mean delay in events of the CUSUM that knows the usual share and the rise."""
     contests: list[Contest]
 
 
@@ -90,14 +104,26 @@ class Stationary(NamedTuple):
     alarmed: npt.NDArray[np.bool_]
     """Ours, of the streams on which it was not firing when judging began."""
     charts: dict[Name, Extremes]
+    oracles: dict[float, Extremes]
+    """By the odds of the rise that they know."""
 
 
 class Tuned(NamedTuple):
     """Every contestant's threshold for one false-alarm rate."""
 
     charts: dict[Name, Threshold]
-    delta: float
-    """ADWIN's; zero leaves it out."""
+    oracles: dict[float, Threshold]
+    deltas: adwin.Deltas | None
+    """ADWIN's; None leaves it out."""
+
+
+class Ground(NamedTuple):
+    """What is tuned in a cell of a usual share and a history, and where its false alarms are counted."""
+
+    here: Stationary
+    tunings: dict[Tuning, Tuned]
+    spent: dict[tuple[Tuning, Name], float]
+    """Each contestant's false alarms here, by event."""
 
 
 def ours(known: float | None) -> SpikeDetector:
@@ -141,25 +167,43 @@ def stationary(usual: float, learned: int, judged_events: int, known: float | No
         streams=streams,
         alarmed=np.isfinite(delayed[~np.isnan(delayed)]),
         charts={name: extremes(statistic) for name, statistic in charts(streams)},
+        oracles={odds: extremes(cusum(streams, usual, times_odds(usual, odds))) for odds in ODDS},
     )
+
+
+def fewer(streams: Streams, events: int) -> Streams:
+    """The first of them, as many as make up ``events``."""
+    return Streams(streams.labels[: events // streams.labels.shape[1] + 1], streams.learned, streams.known)
 
 
 def all_tuned(on: Sequence[Stationary], adwin_events: int) -> Tuned:
     """Tunes all to as many false alarms as ours has on all these streams together."""
     alarmed = np.concatenate([each.alarmed for each in on])
     rate = max(int(alarmed.sum()), LEAST_ALARMS) / alarmed.size
-    few = [
-        Streams(
-            each.streams.labels[: adwin_events // each.streams.labels.shape[1] + 1],
-            each.streams.learned,
-            each.streams.known,
-        )
-        for each in on
-    ]
+    few = [fewer(each.streams, adwin_events) for each in on]
     return Tuned(
         {name: tuned([each.charts[name] for each in on], rate) for name in on[0].charts},
-        adwin.tuned_delta(few, rate) if adwin_events else 0.0,
+        {odds: tuned([each.oracles[odds] for each in on], rate) for odds in on[0].oracles},
+        adwin.tuned_deltas(few, rate) if adwin_events else None,
     )
+
+
+ADWIN: Name = ("ADWIN", "delta tuned")
+
+
+def ground(here: Stationary, fleet: Tuned, adwin_events: int) -> Ground:
+    """Tunes all to the cell, too, and counts what each tuning spends there."""
+    tunings: dict[Tuning, Tuned] = {"fleet": fleet, "cell": all_tuned([here], adwin_events)}
+    spent: dict[tuple[Tuning, Name], float] = {}
+    for tuning, at in tunings.items():
+        for name, threshold in at.charts.items():
+            spent[tuning, name] = alarmed(here.charts[name], threshold) / here.streams.seen.size
+        if at.deltas:
+            few = [fewer(here.streams, adwin_events)]
+            strict, loose, toss = at.deltas
+            rate = toss * adwin.rate_of(few, loose) + (1 - toss) * adwin.rate_of(few, strict)
+            spent[tuning, ADWIN] = rate / here.streams.seen.size
+    return Ground(here, tunings, spent)
 
 
 def rise(usual: float, odds: float, learned: int, known: float | None, tries: int) -> Streams:
@@ -170,58 +214,78 @@ def rise(usual: float, odds: float, learned: int, known: float | None, tries: in
     return Streams(np.concatenate((past, future), axis=1), learned, known)
 
 
+def _mean_and_error(of: Delays) -> tuple[float, float]:
+    judged = of[~np.isnan(of)]
+    return float(judged.mean()), float(judged.std(ddof=1) / np.sqrt(judged.size))
+
+
 def contests(
-    streams: Streams, delayed: Delays, tunings: dict[Tuning, Tuned], adwins: int
+    streams: Streams, delayed: Delays, oracles: dict[Tuning, list[Delays]], on: Ground, adwins: int
 ) -> list[list[Contest]]:
-    """Everyone at each volume, given the delays of ours."""
+    """Everyone at each volume.
+
+    Args:
+        streams: with a rise.
+        delayed: of ours.
+        oracles: delays of the oracle of each tuning at each volume.
+        on: thresholds.
+        adwins: streams that ADWIN gets.
+    """
     told: list[list[Contest]] = [[] for _ in VOLUMES]
     statistics = dict(charts(streams))
     few = Streams(streams.labels[:adwins], streams.learned, streams.known)
-    for tuning, at in tunings.items():
+    for tuning, at in on.tunings.items():
         theirs = {name: delays(statistic, at.charts[name], VOLUMES) for name, statistic in statistics.items()}
-        if at.delta:
-            rises = adwin.first_rises(few, at.delta)
-            theirs["ADWIN", "delta tuned"] = [np.minimum(rises, most) for most in VOLUMES]
-        for (family, setting), by_volume in theirs.items():
-            for entered, most, each in zip(told, VOLUMES, by_volume, strict=True):
-                behind = each - np.minimum(delayed, most)[: each.size]
-                behind = behind[~np.isnan(behind)]
+        if at.deltas:
+            strict, loose = (adwin.first_rises(few, delta) for delta in at.deltas[:2])
+            toss = at.deltas.toss
+            theirs[ADWIN] = [
+                toss * np.minimum(loose, most) + (1 - toss) * np.minimum(strict, most) for most in VOLUMES
+            ]
+        for name, by_volume in theirs.items():
+            for entered, most, each, best in zip(told, VOLUMES, by_volume, oracles[tuning], strict=True):
+                behind, error = _mean_and_error(each - np.minimum(delayed, most)[: each.size])
+                behind_oracle, error_oracle = _mean_and_error(each - best[: each.size])
                 entered.append(
                     Contest(
-                        family=family,
-                        setting=setting,
+                        family=name[0],
+                        setting=name[1],
                         tuning=tuning,
                         mean=float(np.nanmean(each)),
-                        behind=float(behind.mean()),
-                        error=float(behind.std(ddof=1) / np.sqrt(behind.size)),
+                        behind=behind,
+                        error=error,
+                        behind_oracle=behind_oracle,
+                        error_oracle=error_oracle,
+                        false_alarm_rate=on.spent[tuning, name],
                     )
                 )
     return told
 
 
-def cells_of(
-    usual: float, learned: int | None, fleet: Tuned, here: Stationary, tries: int, adwin_events: int
-) -> Iterator[Cell]:
+def cells_of(usual: float, learned: int | None, on: Ground, tries: int, adwin_events: int) -> Iterator[Cell]:
     """Every rise and volume at one usual share and history."""
-    tunings: dict[Tuning, Tuned] = {"fleet": fleet, "cell": all_tuned([here], adwin_events)}
     states = None
     for odds in ODDS:
         known = usual if learned is None else None
+        risen = times_odds(usual, odds)
         streams = rise(usual, odds, learned or RUNNING_START, known, tries)
         # Every rise has the same past.
         states = states or states_of_ours(streams)
         delayed = delays_of_ours(streams, states)
+        statistic = cusum(streams, usual, risen)
+        oracles = {tuning: delays(statistic, at.oracles[odds], VOLUMES) for tuning, at in on.tunings.items()}
         adwins = adwin_events // streams.labels.shape[1] + 1
-        entered = contests(streams, delayed, tunings, adwins)
-        for most, each in zip(VOLUMES, entered, strict=True):
+        entered = contests(streams, delayed, oracles, on, adwins)
+        for number, (most, each) in enumerate(zip(VOLUMES, entered, strict=True)):
             yield Cell(
                 usual=usual,
                 odds=odds,
-                risen=times_odds(usual, odds),
+                risen=risen,
                 learned=learned,
                 events=most,
-                false_alarm_rate=float(here.alarmed.mean() / here.streams.seen.size),
+                false_alarm_rate=float(on.here.alarmed.mean() / on.here.streams.seen.size),
                 ours=float(np.nanmean(np.minimum(delayed, most))),
+                oracle={tuning: float(np.nanmean(told[number])) for tuning, told in oracles.items()},
                 contests=each,
             )
 
@@ -245,4 +309,4 @@ def grid(
             grounds = [stationary(usual, learned, max(learned, 50), None, total) for usual in USUAL]
         fleet = all_tuned(grounds if learned is None else lives, adwin_events)
         for usual, here in zip(USUAL, grounds, strict=True):
-            yield from cells_of(usual, learned, fleet, here, tries, adwin_events)
+            yield from cells_of(usual, learned, ground(here, fleet, adwin_events), tries, adwin_events)

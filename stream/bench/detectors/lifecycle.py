@@ -1,8 +1,8 @@
 """When alerts resolve, which jumps a young product misses, what a call costs.
 
 Rules:
-- Run lengths with a known baseline are exact. The rest is drawn with a fixed seed and judged by the real
-  ``judge``, from a product never seen.
+- Run lengths with a known baseline are sampled by excursions, to 4%. The rest is drawn with a fixed seed and
+  judged by the real ``judge``, from a product never seen.
 - A product whose alert fires before its rise is drawn, and dropped.
 """
 
@@ -29,7 +29,7 @@ LONGEST = 3_000
 
 
 class KnownRunLength(msgspec.Struct, frozen=True, kw_only=True):
-    """The exact run length at one base rate, the baseline known."""
+    """The run length at one base rate, the baseline known."""
 
     share: float
     target: float

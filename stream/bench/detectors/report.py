@@ -12,7 +12,7 @@ from stream.bench.detectors.fleets import FULL, QUICK, Fleet, fleets
 from stream.bench.detectors.grid import Cell, Tuning, grid
 from stream.bench.detectors.lifecycle import Lifecycle, lifecycle
 from stream.bench.detectors.parts import Part
-from stream.bench.detectors.verdicts import Reading, Summary, summary
+from stream.bench.detectors.verdicts import Reading, Summary, Who, summary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,11 @@ def run(parts: Sequence[Part], *, quick: bool, least_negatives: int = 8) -> Repo
         cells = list(grid(150, 150_000, 40_000) if quick else grid())
         report.cells = cells
         report.summaries = [
-            summary(cells, tuning, reading) for tuning in get_args(Tuning) for reading in get_args(Reading)
+            summary(cells, tuning, reading, who, as_one=as_one)
+            for who in get_args(Who)
+            for tuning in get_args(Tuning)
+            for reading in get_args(Reading)
+            for as_one in (False, True)
         ]
         report.without_adwin = not adwin.is_installed()
     if Part.LIFECYCLE in parts:

@@ -9,6 +9,8 @@ from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
+from stream.bench.detectors.grid import RUN_LENGTH
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -104,48 +106,72 @@ def _delays(run_length: float, learned: int | None, found: Sequence[Delay]) -> T
 def _show_peers(out: Console, found: Sequence[Summary]) -> None:
     rows: list[Sequence[object]] = [
         (
+            each.who,
             each.tuning,
             each.reading,
+            "together" if each.together else "apart",
             each.cells,
             f"{each.quickest:.1%}",
             f"{each.level:.1%}",
             f"{len(each.slower) / each.cells:.1%}",
+            f"{each.slower_to_as_frugal:.1%}" if each.who == "ours" else "",
         )
         for each in found
     ]
-    columns = ("tuned by", "reading", "cells", "quickest", "level", "slower")
-    out.print(_table("Ours against the others at equal false-alarm rate, share of the cells", columns, rows))
-    for each in found:
-        out.print(f"tuned by {each.tuning}, {each.reading}: {'; '.join(each.field)}")
-    rows = [
+    columns: tuple[str, ...] = (
+        "who",
+        "tuned by",
+        "reading",
+        "shares",
+        "cells",
+        "quickest",
+        "level",
+        "slower",
+        "as frugal",
+    )
+    out.print(_table("Against the others at equal false-alarm rate, share of the cells", columns, rows))
+    ours = [each for each in found if each.who == "ours"]
+    for each in ours:
+        if not each.together:
+            out.print(f"tuned by {each.tuning}, {each.reading}: {'; '.join(each.field)}")
+    duels = [
         (
             each.tuning,
             each.reading,
+            "together" if each.together else "apart",
             duel.family,
             f"{duel.quicker:.1%}",
             f"{duel.level:.1%}",
             f"{duel.slower:.1%}",
         )
-        for each in found
+        for each in ours
         for duel in each.duels
     ]
-    columns = ("tuned by", "reading", "against", "quicker", "level", "slower")
-    out.print(_table("Ours against one family alone, share of the cells", columns, rows))
-    headings = ("usual", "odds", "learned", "events", "ours", "theirs", "by")
-    for each in found:
-        rows = [
-            (
-                at.usual,
-                f"x{at.odds:g}",
-                "known" if at.learned is None else at.learned,
-                at.events,
-                f"{at.ours:.1f}",
-                f"{at.theirs:.1f}",
-                at.by,
-            )
-            for at in each.slower
-        ]
-        out.print(_table(f"Where ours is not the quickest: {each.tuning}, {each.reading}", headings, rows))
+    columns = ("tuned by", "reading", "shares", "against", "quicker", "level", "slower")
+    out.print(_table("Ours against one family alone, share of the cells", columns, duels))
+    for each in ours:
+        shares = "usual shares together" if each.together else "each usual share"
+        title = f"Where ours is not the quickest: {each.tuning}, {each.reading}, {shares}"
+        out.print(_lost(title, each))
+
+
+def _lost(title: str, found: Summary) -> Table:
+    rows = [
+        (
+            "all" if at.usual is None else at.usual,
+            f"x{at.odds:g}",
+            "known" if at.learned is None else at.learned,
+            at.events,
+            f"{at.ours:.1f}",
+            f"{at.theirs:.1f}",
+            at.by,
+            f"{at.false_alarms * RUN_LENGTH:.2f}",
+            f"{at.their_false_alarms * RUN_LENGTH:.2f}",
+        )
+        for at in found.slower
+    ]
+    headings = ("usual", "odds", "learned", "events", "ours", "theirs", "by", "spends", "they spend")
+    return _table(title, headings, rows)
 
 
 def _lifecycle(found: Lifecycle) -> Iterable[Table]:
@@ -155,7 +181,7 @@ def _lifecycle(found: Lifecycle) -> Iterable[Table]:
         (f"{rule[0]:,.0f}", rule[1], *(each.of_target for each in along)) for rule, along in by_rule
     ]
     columns = ("target", "least negatives", *map(str, shares))
-    yield _table("Run length / target, baseline known, exact", columns, rows)
+    yield _table("Run length / target, baseline known", columns, rows)
     columns = ("run length", "learned", "risen to", "fires p50", "p90", "resolves p50", "p90", "missed")
     rows = [
         (

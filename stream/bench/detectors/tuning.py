@@ -60,6 +60,20 @@ def extremes(statistic: npt.NDArray[np.float64]) -> Extremes:
     return Extremes(statistic[:, 0].copy(), statistic[:, 1:].max(axis=1))
 
 
+def alarmed(stationary: Extremes, threshold: Threshold) -> float:
+    """Share of the stationary streams that alarm, of those that are not beyond the threshold at first.
+
+    >>> alarmed(Extremes(np.array([0.0, 0.0, 9.0]), np.array([1.0, 2.0, 9.0])), Threshold(1.0, 2.0, 0.5))
+    0.75
+    """
+
+    def at(level: float) -> float:
+        judged = stationary.start < level
+        return float((stationary.highest[judged] >= level).mean()) if judged.any() else 1.0
+
+    return threshold.toss * at(threshold.low) + (1 - threshold.toss) * at(threshold.high)
+
+
 def tuned(stationary: Sequence[Extremes], rate: float) -> Threshold:
     """The threshold that a share ``rate`` of all these streams reaches.
 
@@ -68,22 +82,23 @@ def tuned(stationary: Sequence[Extremes], rate: float) -> Threshold:
     >>> tuned([Extremes(np.zeros(4), np.array([1.0, 1.0, 3.0, 3.0]))], 0.75)
     Threshold(low=1.0, high=3.0, toss=0.5)
     """
-    start = np.concatenate([each.start for each in stationary])
-    highest = np.concatenate([each.highest for each in stationary])
-    levels = np.append(np.unique(highest), np.inf)
+    together = Extremes(
+        np.concatenate([each.start for each in stationary]),
+        np.concatenate([each.highest for each in stationary]),
+    )
+    levels = np.append(np.unique(together.highest), np.inf)
 
-    def alarmed(level: float) -> float:
-        judged = start < level
-        return float((highest[judged] >= level).mean()) if judged.any() else 1.0
+    def at(level: float) -> float:
+        return alarmed(together, Threshold(level, level, 0.0))
 
     low, high = 0, len(levels) - 1
     while high - low > 1:
         middle = (low + high) // 2
-        if alarmed(levels[middle]) > rate:
+        if at(levels[middle]) > rate:
             low = middle
         else:
             high = middle
-    above, below = alarmed(levels[low]), alarmed(levels[high])
+    above, below = at(levels[low]), at(levels[high])
     toss = (rate - below) / (above - below) if above > below else 1.0
     return Threshold(float(levels[low]), float(levels[high]), min(1.0, max(0.0, toss)))
 
