@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Generic
 
-from stream.scorer.contract import E
+from stream.scorer.contract import E, Lanes, lanes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +26,7 @@ class CountedScorer(Generic[E]):
     def __init__(self, scorer: Scorer[E]) -> None:
         self._scorer = scorer
         self.batches = 0
+        self._lock = threading.Lock()  # of several lanes
 
     @property
     def version(self) -> str:
@@ -36,6 +38,11 @@ class CountedScorer(Generic[E]):
         """See ``Scorer``."""
         return self._scorer.provider
 
+    @property
+    def lanes(self) -> Lanes:
+        """See ``contract.Lanes``."""
+        return lanes_of(self._scorer)
+
     def encode(self, texts: Sequence[str]) -> E:
         """See ``Scorer``."""
         return self._scorer.encode(texts)
@@ -43,7 +50,8 @@ class CountedScorer(Generic[E]):
     def score(self, encoded: E, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """See ``Scorer``; counts what came back."""
         probabilities = self._scorer.score(encoded, rows)
-        self.batches += 1
+        with self._lock:
+            self.batches += 1
         return probabilities
 
     def label(self, probabilities: NDArray[np.float32]) -> NDArray[np.int8]:
