@@ -62,7 +62,9 @@ def ours(scorer: OnnxScorer, token_budget: int) -> Callable[[Sequence[str]], Sai
         encoded = scorer.encode(texts)
         probabilities = score_encoded(scorer, encoded, token_budget=token_budget)
         batches = cut(encoded.lengths, token_budget, batch_cost=lanes_of(scorer).batch_cost)
-        return Said(probabilities[:, 2], sum(len(rows) * int(encoded.lengths[rows].max()) for rows in batches))
+        return Said(
+            probabilities[:, 2], sum(len(rows) * int(encoded.lengths[rows].max()) for rows in batches)
+        )
 
     return run
 
@@ -96,7 +98,12 @@ def pipeline(course: Course) -> Callable[[Sequence[str]], Said]:
         tokenizer_object=course.tokenizer, pad_token=pad, model_max_length=course.max_length
     )
     pipe = TextClassificationPipeline(
-        model=network, tokenizer=tokenizer, batch_size=ARRIVAL, top_k=None, truncation=True, device=torch.device("cpu")
+        model=network,
+        tokenizer=tokenizer,
+        batch_size=ARRIVAL,
+        top_k=None,
+        truncation=True,
+        device=torch.device("cpu"),
     )
     positive = network.config.id2label[len(network.config.id2label) - 1]
 

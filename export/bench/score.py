@@ -222,12 +222,8 @@ def _speed(
         peak_share=statistics.median(
             flops / peak / turn.wall_s for peak, turn in zip(peaks, its, strict=True)
         ),
-        ours_times=statistics.median(
-            turn.wall_s / our.wall_s for our, turn in zip(ours, its, strict=True)
-        ),
-        ours_times_cpu=statistics.median(
-            turn.cpu_s / our.cpu_s for our, turn in zip(ours, its, strict=True)
-        ),
+        ours_times=statistics.median(turn.wall_s / our.wall_s for our, turn in zip(ours, its, strict=True)),
+        ours_times_cpu=statistics.median(turn.cpu_s / our.cpu_s for our, turn in zip(ours, its, strict=True)),
         largest_difference=float(np.abs(said.positive - reference).max()),
         label_agreement=float(((said.positive > 0.5) == (reference > 0.5)).mean()),
     )
