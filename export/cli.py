@@ -35,6 +35,10 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to ``app``."""
     app.command("export")(export)
+    from export.bench.command import bench_score
+    from stream.cli.bench import bench
+
+    bench.command("score")(bench_score)
 
 
 def export(
@@ -82,7 +86,7 @@ def export(
         raise UsageError("Name the checkpoint and the bundle's folder --out, here or in the recipe.")
     if bool(chosen.data) == bool(chosen.texts):
         raise UsageError("Name the real texts to compare on: --data FOLDER or --texts FILE.")
-    _require_training_extra()
+    require_training_extra()
     from rich.console import Console
 
     from export.bundle import write_bundle
@@ -123,7 +127,8 @@ def _reviews(folder: Path) -> Iterator[str]:
         yield from (example.text for example in row)
 
 
-def _require_training_extra() -> None:
+def require_training_extra() -> None:
+    """Raises a UsageError where what ``pip install 'reviewpulse[train]'`` brings is missing."""
     try:
         import onnx  # noqa: F401
         import torch  # noqa: F401

@@ -119,6 +119,7 @@ class Settings(BaseSettings):
     threads: int = Field(
         0, ge=0, description="Micro-batches scored at once on CPUs, one thread each; 0: one for each core."
     )
+    device_id: int = Field(0, ge=0, description="Which GPU, where there are several.")
     token_budget: int = Field(
         1024,
         ge=64,

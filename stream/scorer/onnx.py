@@ -31,6 +31,7 @@ from tokenizers import Tokenizer
 from stream.bundle import MODEL, TOKENIZER, Manifest
 from stream.errors import BundleError, DependencyError
 from stream.scorer.contract import Lanes
+from stream.scorer.gpu import GpuRunner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,6 +69,7 @@ class OnnxScorer:
         path: the bundle's folder.
         manifest: what ``stream.bundle.verify`` returned for it.
         provider: ``cpu``; ``cuda``, or fail; or ``auto``: CUDA where it works, else CPU.
+        device_id: the GPU, where there are several.
         threads: micro-batches scored at once on the CPU, each on one thread; 0: one for each core.
 
     Raises:
@@ -82,10 +84,11 @@ class OnnxScorer:
         *,
         provider: Literal["auto", "cpu", "cuda"] = "auto",
         threads: int = 0,
+        device_id: int = 0,
     ) -> None:
         self._manifest = manifest
         self._tokenizer = _load_tokenizer(path, manifest)
-        self._session = _open_session(path, provider)
+        self._session = _open_session(path, provider, device_id)
         on_cpu = self.provider == CPU
         self.lanes = Lanes(threads or usable_cores(), BATCH_COST) if on_cpu else Lanes()
         self._inputs = [each.name for each in self._session.get_inputs()]
@@ -97,6 +100,7 @@ class OnnxScorer:
             raise BundleError(
                 f"{path / MODEL} gives {columns} columns and the manifest has {len(manifest.labels)} labels."
             )
+        self._gpu = None if on_cpu else GpuRunner(self._session, device_id, manifest.pad_id, columns)
 
     @property
     def version(self) -> str:
@@ -174,6 +178,8 @@ class OnnxScorer:
         return probabilities
 
     def _run(self, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        if self._gpu:
+            return self._gpu.run(ids, mask)
         feeds = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
         [logits] = self._session.run(None, {name: feeds[name] for name in self._inputs})
         return np.asarray(logits, np.float32)
@@ -198,7 +204,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _open_session(path: Path, provider: Literal["auto", "cpu", "cuda"]) -> Any:
+def _open_session(path: Path, provider: Literal["auto", "cpu", "cuda"], device_id: int = 0) -> Any:
     """An inference session on the provider asked for.
 
     Raises:
@@ -212,7 +218,7 @@ def _open_session(path: Path, provider: Literal["auto", "cpu", "cuda"]) -> Any:
     wanted: list[Any] = [CPU]
     if provider != "cpu" and CUDA in onnxruntime.get_available_providers() and _has_nvidia_driver():
         # TF32 would shift scores by 1e-3 between providers.
-        wanted = [(CUDA, {"use_tf32": "0"}), CPU]
+        wanted = [(CUDA, {"use_tf32": "0", "device_id": str(device_id)}), CPU]
     elif provider == "cuda":
         raise _cuda_missing("no NVIDIA driver was found" if CUDA in _available() else "this build lacks it")
     # What a provider that cannot load prints to stderr is said better below.
