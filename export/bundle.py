@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from export.cpu_graph import recast
+from export.gpu_graph import fuse
 from export.onnx import OPSET, export_onnx
 from export.parity import Parity, check_parity
 from export.precision import store
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from export.gpu_graph import Target
     from export.precision import Storage
     from models.checkpoint import TrainingRecord
     from stream.core.events import Label
@@ -61,6 +64,7 @@ def write_bundle(
     *,
     parity_texts: Sequence[str],
     storage: Storage = "float16",
+    target: Target = "cpu",
 ) -> Exported:
     """Exports, checks and writes a bundle at ``out``; one that is there is replaced.
 
@@ -71,8 +75,11 @@ def write_bundle(
         out: the bundle's folder.
         parity_texts: real texts to compare the checkpoint and the bundle on.
         storage: how large weights are stored.
+        target: what the graph is made for: ``cpu`` runs anywhere and is quick on CPUs, ``cuda`` is fused and
+            computed in float16, runs on NVIDIA GPUs alone, and is compared on one.
 
     Raises:
+        DependencyError: the target is ``cuda`` and there is no GPU to compare it on.
         BundleError: the exported model does not say what the checkpoint says.
         UsageError: something that is no bundle stands at ``out``, or the checkpoint's labels are not ours.
     """
@@ -83,12 +90,17 @@ def write_bundle(
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        _write_model(network, fresh / bundle.MODEL, storage, columns)
+        _write_model(network, fresh / bundle.MODEL, storage, columns, target)
         (fresh / bundle.TOKENIZER).write_text(compact(tokenizer), encoding="utf-8")
         pad_id = int(network.config.pad_token_id or 0)
-        manifest = _manifest(record, storage, labels, pad_id=pad_id, folder=fresh)
+        manifest = _manifest(record, storage, labels, pad_id=pad_id, folder=fresh, target=target)
         parity = check_parity(
-            network, tokenizer, _scorer(fresh, manifest), parity_texts, stored=storage, columns=columns
+            network,
+            tokenizer,
+            _scorer(fresh, manifest, target),
+            parity_texts,
+            stored=storage,
+            columns=columns,
         )
         card = model_card(manifest, record, parity, architecture(network.config))
         (fresh / bundle.CARD).write_text(card, encoding="utf-8")
@@ -103,16 +115,33 @@ def write_bundle(
     return Exported(out, manifest, parity, size)
 
 
-def _write_model(network: Any, path: Path, storage: Storage, columns: Sequence[int]) -> None:
+def _write_model(network: Any, path: Path, storage: Storage, columns: Sequence[int], target: Target) -> None:
     full = path.with_suffix(".float32")
     in_order = list(columns) == sorted(columns)
     export_onnx(network, full, columns=None if in_order else columns)
-    store(full, path, storage)
+    if target == "cuda":
+        config = network.config
+        fuse(
+            full,
+            path,
+            heads=config.num_attention_heads,
+            width=config.hidden_size,
+            layers=config.num_hidden_layers,
+        )
+    else:
+        store(full, path, storage)
+        recast(path, path)
     full.unlink()
 
 
 def _manifest(
-    record: TrainingRecord, storage: Storage, labels: tuple[Label, ...], *, pad_id: int, folder: Path
+    record: TrainingRecord,
+    storage: Storage,
+    labels: tuple[Label, ...],
+    *,
+    pad_id: int,
+    folder: Path,
+    target: Target,
 ) -> bundle.Manifest:
     content = bundle.sha256(folder / bundle.MODEL)[:8]
     return bundle.Manifest(
@@ -131,7 +160,9 @@ def _manifest(
         pad_id=pad_id,
         temperature=record.temperature,
         neutral_band=record.neutral_band if len(labels) == 2 else 0.0,
-        precision=f"stored {storage}, computed float32",
+        precision="stored and computed float16, for CUDA"
+        if target == "cuda"
+        else f"stored {storage}, computed float32",
         opset=OPSET,
         base_model=record.base_model,
         base_licence=record.base_licence,
@@ -152,10 +183,10 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _scorer(folder: Path, manifest: bundle.Manifest) -> OnnxScorer:
+def _scorer(folder: Path, manifest: bundle.Manifest, target: Target) -> OnnxScorer:
     from stream.scorer.onnx import OnnxScorer
 
-    return OnnxScorer(folder, manifest, provider="cpu")
+    return OnnxScorer(folder, manifest, provider=target)
 
 
 def _put_in_place(fresh: Path, out: Path) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from export.precision import Storage  # noqa: TC001  # msgspec and typer read the annotation
+from export.gpu_graph import Target  # noqa: TC001  # msgspec and typer read the annotation
+from export.precision import Storage  # noqa: TC001
 from models.recipe import options
 from stream.errors import UsageError
 
@@ -30,6 +31,7 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     column: str = "text"
     """Of tables."""
     storage: Storage = "float16"
+    target: Target = "cpu"
 
 
 def register(app: typer.Typer) -> None:
@@ -66,6 +68,13 @@ def export(
     storage: Annotated[
         Storage | None, typer.Option(help="How weights are stored; loading widens them. [float16]")
     ] = None,
+    target: Annotated[
+        Target | None,
+        typer.Option(
+            help="`cpu` runs on any provider and is quick on CPUs; `cuda` is fused, float16, for NVIDIA GPUs"
+            " alone, and compared on one. [cpu]"
+        ),
+    ] = None,
 ) -> None:
     """Exports a checkpoint as a bundle, after checking that both say the same.
 
@@ -81,6 +90,7 @@ def export(
         texts=texts or None,
         column=column,
         storage=storage,
+        target=target,
     )
     if not chosen.checkpoint or not chosen.out:
         raise UsageError("Name the checkpoint and the bundle's folder --out, here or in the recipe.")
@@ -107,7 +117,13 @@ def export(
     some = found[:: -(-len(found) // PARITY_TEXTS)]
     with Console(stderr=True).status(f"exporting, and comparing on {len(some)} texts"):
         done = write_bundle(
-            network, tokenizer, record, Path(chosen.out), parity_texts=some, storage=chosen.storage
+            network,
+            tokenizer,
+            record,
+            Path(chosen.out),
+            parity_texts=some,
+            storage=chosen.storage,
+            target=chosen.target,
         )
     answer = {
         "path": str(done.path),

@@ -2,14 +2,14 @@
 
 What the plain export loses beside its matrix products, on the CPU provider, and what is done about it:
 
-- **Biases.** Seven additions a layer, each a pass over all tokens. A key's bias adds the same to all scores of
-  a query, and a softmax does not see it. A value's bias passes through the softmax's weights, which sum to one,
-  and joins the output's. The biases added beside a residual move into the norm before it, whose readers'
-  own biases take them off again. What is left: the query's, and the one inside the GELU.
-- **Transposes.** With the sequence as the first axis, ONNX Runtime's FusedMatMul reads queries, keys and values
-  of all heads where they stand; of four transposes a layer one is left.
-- **The mask.** It is added to a (heads x length x length) table in each layer. Texts of one length need none: the
-  graph looks once, and then leaves it out.
+- **Biases.** Seven additions a layer, each a pass over all tokens. A key's bias adds the same to all scores
+  of a query, and a softmax does not see it. A value's bias passes through the softmax's weights, which sum
+  to one, and joins the output's. The biases added beside a residual move into the norm before it, whose
+  readers' own biases take them off again. What is left: the query's, and the one inside the GELU.
+- **Transposes.** With the sequence as the first axis, ONNX Runtime's FusedMatMul reads queries, keys and
+  values of all heads where they stand; of four transposes a layer one is left.
+- **The mask.** It is added to a (heads x length x length) table in each layer. Texts of one length need
+  none: the graph looks once, and then leaves it out.
 
 All of it is algebra: results differ from the plain graph's by float32 rounding. Fusing Attention or
 SkipLayerNormalization, which pays on GPUs, made it slower here (docs/decisions/0016-scorer.md).
@@ -163,7 +163,8 @@ class _Recast:
         tokens = self._embedding(biases)
         for layer in range(self._layers()):
             tokens = self._layer(layer, tokens, biases, penalty, is_padded)
-        # The mean of each text's tokens as a product with its mask: (batch, 1, length) x (batch, length, width).
+        # The mean of each text's tokens as a product with its mask: (batch, 1, length) x (batch, length,
+        # width).
         tokens = self._node("Transpose", [tokens], perm=[1, 0, 2])
         axis = self._constant(np.array([1], np.int64))
         total = self._node("MatMul", [self._node("Unsqueeze", [mask, axis]), tokens])
@@ -213,7 +214,8 @@ class _Recast:
             at = f"bert.encoder.layer.{layer}"
             value, out = weight(f"{at}.attention.self.value"), weight(f"{at}.attention.output.dense")
             wanted = bias(f"{at}.attention.output.dense") + bias(f"{at}.attention.self.value") @ out
-            # Moved into the tokens that the layer reads, it comes through the values, too: c + c V O = wanted.
+            # Moved into the tokens that the layer reads, it comes through the values, too: c + c V O =
+            # wanted.
             moved = np.linalg.solve((np.eye(len(wanted)) + value @ out).T, wanted)
             biases[norm] = bias(norm) + moved
             query = f"{at}.attention.self.query"

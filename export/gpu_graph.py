@@ -11,12 +11,15 @@ Rules:
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from stream.errors import BundleError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+Target = Literal["cpu", "cuda"]
+"""What a graph is made for."""
 
 
 def fuse(source: Path, target: Path, *, heads: int, width: int, layers: int, half: bool = True) -> None:

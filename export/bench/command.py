@@ -34,10 +34,11 @@ def bench_score(
     ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """The scorer beside what you could pick instead: torch, pipeline, plain ONNX Runtime, CTranslate2, OpenVINO.
+    """The scorer beside what you could pick instead: torch, pipeline, plain ONNX Runtime, CTranslate2,
+    OpenVINO.
 
-    Reviews/s, useful tokens, share of what the machine's matrix products allow, event loop lag. Peers that are
-    not installed are named (`pip install 'reviewpulse[train,bench]'`).
+    Reviews/s, useful tokens, share of what the machine's matrix products allow, event loop lag. Peers that
+    are not installed are named (`pip install 'reviewpulse[train,bench]'`).
     """
     _require_training_extra()
     import msgspec

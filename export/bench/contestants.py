@@ -2,15 +2,15 @@
 
 Rules:
 - Each gets texts and gives probabilities of the positive label, tokenising included.
-- Each is given what suits it among what it offers: torch its fused attention and inference mode; CTranslate2 and
-  OpenVINO our sorted batches, and CTranslate2 one worker a thread, which is the way it scales.
+- Each is given what suits it among what it offers: torch its fused attention and inference mode;
+  CTranslate2 and OpenVINO our sorted batches, and CTranslate2 one worker a thread, which is the way it
+  scales.
 - Peers are optional: one that is not installed is named, never an error.
 - ``arrival order`` is batches of 32 as texts come, padded to the longest of each.
 """
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -37,9 +37,6 @@ class Said(NamedTuple):
 
     positive: NDArray[np.float32]
     padded_tokens: int
-
-
-Contestant = "Callable[[Sequence[str]], Said]"
 
 
 class Course(NamedTuple):
@@ -247,7 +244,7 @@ def _write_ctranslate2(course: Course, folder: Path) -> None:
         spec.config.unk_token = course.tokenizer.id_to_token(0)
         spec.config.layer_norm_epsilon = encoder.config.layer_norm_eps
         spec.register_vocabulary([f"<{number}>" for number in range(encoder.config.vocab_size)])
-        os.makedirs(folder)
+        folder.mkdir(parents=True)
         spec.validate()
         spec.save(str(folder))
     finally:

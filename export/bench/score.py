@@ -1,14 +1,15 @@
 """Reviews a second of the scorer beside what a user could pick instead: ``reviewpulse bench score``.
 
 Rules:
-- One run, rounds of turns, the same texts and as many threads for each: a machine that slows down slows all of
-  them. Ratios are of one round; what is printed is the median of the rounds.
+- One run, rounds of turns, the same texts and as many threads for each: a machine that slows down slows all
+  of them. Ratios are of one round; what is printed is the median of the rounds.
 - CPU time is beside wall time: on a machine that others use, too, it is what remains comparable.
-- The floor is the time that the useful tokens' matrix products alone would take at the machine's best rate for
-  them, measured in the same round: the best of PyTorch's (MKL) and ONNX Runtime's (MLAS) on shapes of the network.
-  Attention is counted at each text's own length; padding, norms, GELU and tokenising are not work.
-- All run one network; the largest difference of a probability to PyTorch's is in the report, so none is quick by
-  computing something else.
+- The floor is the time that the useful tokens' matrix products alone would take at the machine's best rate
+  for them, measured in the same round: the best of PyTorch's (MKL) and ONNX Runtime's (MLAS) on shapes of
+  the network. Attention is counted at each text's own length; padding, norms, GELU and tokenising are not
+  work.
+- All run one network; the largest difference of a probability to PyTorch's is in the report, so none is
+  quick by computing something else.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ def run(
         tell("event loop lag")
         lag = asyncio.run(measure_lag(scorer, texts, token_budget))
         reference = said.get(TORCH, said[OURS]).positive
-        flops = useful_flops(course, lengths)
+        flops = flops_of(course.network.config, lengths)
         speeds = [
             _speed(name, turns[name], turns[OURS], said[name], reference, lengths, flops, peaks)
             for name in runners
@@ -229,9 +230,13 @@ def _speed(
     )
 
 
-def useful_flops(course: Course, lengths: NDArray[np.int32]) -> float:
-    """Floating-point operations of the matrix products that the texts need, without padding."""
-    config = course.network.config
+def flops_of(config: Any, lengths: NDArray[Any]) -> float:
+    """Floating-point operations of the matrix products that texts of ``lengths`` need, without padding.
+
+    Args:
+        config: a BERT's.
+        lengths: tokens of each text.
+    """
     width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
     tokens = lengths.astype(np.float64)
     linear = 2 * (4 * width * width + 2 * width * inner) * tokens
@@ -240,7 +245,7 @@ def useful_flops(course: Course, lengths: NDArray[np.int32]) -> float:
 
 
 def _peak_of(course: Course) -> Callable[[], float]:
-    """What measures the best rate of float32 matrix products, in operations a second, on the course's threads."""
+    """What measures the machine's best rate of float32 matrix products, operations a second."""
     import onnx
     import onnxruntime
     import torch
@@ -267,15 +272,13 @@ def _peak_of(course: Course) -> Callable[[], float]:
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    out = [np.empty((rows, width), np.float32) for _ in range(course.threads)]
 
-    def lane(number: int) -> None:
+    def lane(_: int) -> None:
         binding = session.io_binding()
         binding.bind_cpu_input("tokens", tokens)
         binding.bind_output("out", "cpu")
         for _ in range(8):
             session.run_with_iobinding(binding)
-        del number
 
     def torch_rate() -> float:
         start = time.perf_counter()
@@ -286,8 +289,6 @@ def _peak_of(course: Course) -> Callable[[], float]:
         start = time.perf_counter()
         list(pool.map(lane, range(course.threads)))
         return course.threads * 8 * 2 * rows * width * inner / (time.perf_counter() - start)
-
-    del out
 
     def peak() -> float:
         with ThreadPoolExecutor(course.threads) as pool:
@@ -358,19 +359,22 @@ def _course(
     )
 
 
-def random_network(entries: int) -> Any:
-    """Random weights in the shape of the shipped model; always the same."""
+def random_network(entries: int, **changes: int) -> Any:
+    """Random weights in the shape of the shipped model, but for ``changes``; always the same."""
     import torch
 
     from models.network import ReviewBertConfig, ReviewClassifier
 
     torch.manual_seed(7)
+    shape = {
+        "hidden_size": 384,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    }
     config = ReviewBertConfig(
+        **(shape | changes),
         vocab_size=entries,
-        hidden_size=384,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=1536,
         max_position_embeddings=512,
         pad_token_id=1,
         id2label={0: "negative", 1: "positive"},

@@ -1,8 +1,8 @@
-"""What ``bench score`` scores: short chats and reviews with a long tail, half and half, in no order of length.
+"""What ``bench score`` scores: short chats and reviews with a long tail, half and half.
 
 Rules:
-- Real where the data folder has them: customers' turns of MultiWOZ, reviews of Blitzer's set. Without them they
-  are made of words, with lengths drawn alike, and the report says so.
+- Real where the data folder has them: customers' turns of MultiWOZ, reviews of Blitzer's set. Without them
+  they are made of words, with lengths drawn alike, and the report says so.
 - A fixed seed: the same texts each time.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 CHATS = "uss_MWOZ.txt.gz"
 REVIEWS = "blitzer"
 
-WORDS = (
+WORDS = (  # noqa: SIM905 - a sentence is read as one
     "the battery died after two days and support never answered but sound is great screen broke I love it "
     "refund waste of money excellent quality not what was shown in pictures arrived late would buy again"
 ).split()

@@ -46,8 +46,8 @@ def score(
         bool,
         typer.Option(
             "--explain",
-            help="Show what each word adds to the score: the text is scored without it. Red speaks for negative,"
-            " green for positive.",
+            help="Show what each word adds to the score: the text is scored without it. Red speaks for"
+            " negative, green for positive.",
         ),
     ] = False,
     bundle: Annotated[Path | None, typer.Option(help="Folder of the model bundle.")] = None,
@@ -59,8 +59,9 @@ def score(
     """Scores texts to a label, probabilities and a sentiment in [-1, 1].
 
     Each JSON object: `label`, `probabilities` (`negative`, `neutral`, `positive`), `sentiment`
-    (P(positive) - P(negative)), `model_version`; with `--jsonl` the input's `line` number; and with `--explain`
-    `words`: `text`, `start`, `stop` (characters) and `log_odds`, what the word adds to ln P(positive)/P(negative).
+    (P(positive) - P(negative)), `model_version`; with `--jsonl` the input's `line` number; and with
+    `--explain` `words`: `text`, `start`, `stop` (characters) and `log_odds`, what the word adds to
+    ln P(positive)/P(negative).
     A bad input line is named on standard error, the others are scored, and the exit code is 1.
     """
     from stream.scorer.load import load_scorer
@@ -136,7 +137,7 @@ def _explain(model: Scorer[Any], texts: list[str], token_budget: int, *, as_json
 
 
 def _coloured(text: str, contributions: Sequence[Contribution]) -> Text:
-    """The text, its words the brighter the more they add, relative to the strongest; nothing a terminal obeys."""
+    """The text, its words the bolder the more they add; nothing that a terminal obeys."""
     from rich.text import Text
 
     most = max((abs(each.log_odds) for each in contributions), default=0.0)

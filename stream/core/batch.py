@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAST_SHARE = 128
-"""Tokens below which a batch is not split for the sake of idle lanes: it would read all weights for little."""
+"""Tokens below which a batch is not split for the sake of idle lanes: it would read all weights for
+little."""
 
 
 def cut(lengths: NDArray[np.int32], token_budget: int, *, batch_cost: int = 0) -> list[NDArray[np.intp]]:

@@ -1,8 +1,8 @@
 """Which words made a score: a text without each of them, and what the log-odds lose by it (occlusion).
 
 Rules:
-- Words are found by spaces, Chinese ones by jieba's segmentation (``rjieba``); what stands between them belongs
-  to none. Offsets are of the text as given.
+- Words are found by spaces, Chinese ones by jieba's segmentation (``rjieba``); what stands between them
+  belongs to none. Offsets are of the text as given.
 - A word's contribution is the log-odds of positive against negative of the whole text less those without the
   word: above zero it speaks for positive. Contributions need not add up: words say things together.
 - At most ``MOST_SPANS`` texts are scored for one: a longer one's neighbouring words are left out together.
@@ -50,8 +50,8 @@ class Contribution(NamedTuple):
 def spans(text: str, most: int = MOST_SPANS) -> list[Span]:
     """The words of ``text``, in their order, joined with neighbours where there are more than ``most``.
 
-    >>> [("not good，质量很差"[a:b]) for a, b in spans("not good，质量很差")]
-    ['not', 'good，', '质量', '很差']
+    >>> [("not good, 质量很差"[a:b]) for a, b in spans("not good, 质量很差")]
+    ['not', 'good,', '质量', '很差']
     >>> spans("a b c d e", most=2)
     [Span(start=0, stop=5), Span(start=6, stop=9)]
     """

@@ -2,8 +2,8 @@
 
 Rules:
 - A batch is padded to a bucket: rows and length are each rounded up to one of a few numbers, so that shapes
-  repeat, buffers are made once for each, and the arena stands still. Rows that fill a bucket are one token long,
-  and their logits are dropped.
+  repeat, buffers are made once for each, and the arena stands still. Rows that fill a bucket are one token
+  long, and their logits are dropped.
 - Inputs are written into the bucket's buffers on the device, the logits are bound to another: nothing is
   allocated or pinned anew for a batch that has a shape seen before.
 - One stream, one thread: batches are asked for one at a time.
@@ -13,17 +13,20 @@ Rules:
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Multiples of 16, which float16 tensor cores want; a third of padding at most, a sixth in the mean."""
 
 STEPS = 4
-"""Row numbers between two powers of two, evenly: 8, 10, 12, 14, 16, 20, ...; an eighth of padding in the mean."""
+"""Row numbers between two powers of two, evenly: 8, 10, 12, 14, 16, 20, ...; an eighth of padding in the
+mean."""
 
 DEVICE = "cuda"
 

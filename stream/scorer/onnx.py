@@ -4,8 +4,9 @@ Rules:
 - A score depends on its text and the model alone. Rows are padded on the right to the longest of their
   batch and masked; what the batch adds is float32 rounding, below 1e-5 in a probability (tested).
 - ``encode`` and ``score`` may run at the same time, and ``score`` on several threads: they share no state.
-- On CPUs each micro-batch runs on one thread, and as many run at once as there are cores (``lanes``). Within one
-  run, threads meet after every operator, and whoever comes first waits or spins; lanes meet at a window's end.
+- On CPUs each micro-batch runs on one thread, and as many run at once as there are cores (``lanes``).
+  Within one run, threads meet after every operator, and whoever comes first waits or spins; lanes meet at a
+  window's end.
 - The provider that was asked for is the one in use, or loading fails. ONNX Runtime itself only logs a line
   and falls back, and lists CUDA as available where its libraries cannot be loaded.
 - Probabilities are calibrated: logits over the bundle's temperature, then a softmax in float32.
@@ -47,8 +48,8 @@ ERROR = 3
 """ONNX Runtime's log severities."""
 
 BATCH_COST = 24
-"""Tokens that take as long as a micro-batch does whatever is in it: it reads all weights once and calls some 300
-operators, 8 ms of the shipped model where a token takes a third of one."""
+"""Tokens that take as long as a micro-batch does whatever is in it: it reads all weights once and calls
+some 300 operators, 8 ms of the shipped model where a token takes a third of one."""
 
 NEUTRAL = 1
 """Columns of ``stream.core.events.LABELS``: negative 0, neutral 1, positive 2."""
@@ -88,7 +89,7 @@ class OnnxScorer:
     ) -> None:
         self._manifest = manifest
         self._tokenizer = _load_tokenizer(path, manifest)
-        self._session = _open_session(path, provider, device_id)
+        self._session = open_session(path, provider, device_id)
         on_cpu = self.provider == CPU
         self.lanes = Lanes(threads or usable_cores(), BATCH_COST) if on_cpu else Lanes()
         self._inputs = [each.name for each in self._session.get_inputs()]
@@ -204,7 +205,7 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _open_session(path: Path, provider: Literal["auto", "cpu", "cuda"], device_id: int = 0) -> Any:
+def open_session(path: Path, provider: Literal["auto", "cpu", "cuda"], device_id: int = 0) -> Any:
     """An inference session on the provider asked for.
 
     Raises:

@@ -58,7 +58,7 @@ def test_a_batch_is_cut_only_where_another_row_would_exceed_the_budget(
 def cost(lengths: list[int], budget: int, batch_cost: int) -> int:
     """Padded tokens and batches of the cut, in tokens."""
     cuts = cut(np.array(lengths, np.int32), budget, batch_cost=batch_cost)
-    return sum(batch_cost + len(rows) * max(max(lengths[row] for row in rows), 1) for rows in cuts)
+    return sum(batch_cost + len(rows) * max(*(lengths[row] for row in rows), 1) for rows in cuts)
 
 
 def least_cost(lengths: list[int], budget: int, batch_cost: int) -> int:

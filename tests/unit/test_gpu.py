@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ class Named:
 class DeviceValue:
     """A buffer on a device; remembers what was written into it."""
 
-    made: list[DeviceValue] = []
+    made: ClassVar[list[DeviceValue]] = []
 
     def __init__(self, value: np.ndarray, device: str, device_id: int) -> None:
         self.value, self.device, self.device_id = value, device, device_id
@@ -56,7 +56,9 @@ class Binding:
 class FakeSession:
     """A device's session whose logits are the sum of a text's ids and how many tokens it has."""
 
-    def __init__(self, *args: Any, inputs: tuple[str, ...] = ("input_ids", "attention_mask"), **kwargs: Any):
+    def __init__(
+        self, *args: Any, inputs: tuple[str, ...] = ("input_ids", "attention_mask"), **kwargs: Any
+    ) -> None:
         self.inputs = inputs
         self.options = kwargs
         self.runs: list[tuple[int, int]] = []

@@ -208,8 +208,8 @@ def test_a_silent_fall_back_to_the_cpu_is_noticed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(onnx.onnxruntime, "preload_dlls", lambda: print("noise"), raising=False)
     monkeypatch.setattr(onnx.onnxruntime, "InferenceSession", SilentFallback)
     with pytest.raises(DependencyError, match=r"libraries could not be loaded"):
-        onnx._open_session(SHIPPED_BUNDLE, "cuda")
-    assert onnx._open_session(SHIPPED_BUNDLE, "auto").asked_for[0][0] == onnx.CUDA
+        onnx.open_session(SHIPPED_BUNDLE, "cuda")
+    assert onnx.open_session(SHIPPED_BUNDLE, "auto").asked_for[0][0] == onnx.CUDA
 
 
 def test_auto_uses_the_cpu_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
