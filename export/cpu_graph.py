@@ -380,3 +380,59 @@ class _Recast:
         self._count += 1
         self._nodes.append(helper.make_node(kind, inputs, [out], name=out, domain=domain, **attributes))
         return out
+
+
+def recast_bundle(path: Path, out: Path) -> float:
+    """Writes the bundle at ``path`` to ``out`` with its graph in the form above; both say the same.
+
+    Args:
+        path: a whole bundle.
+        out: a folder that is not there yet.
+
+    Returns:
+        The largest difference of a logit, on texts of all lengths.
+
+    Raises:
+        BundleError: the bundle is not whole, or its model is not recognised, or says something else then.
+    """
+    import shutil
+
+    import msgspec
+
+    from stream import bundle
+    from stream.errors import BundleError
+
+    manifest = bundle.verify(path)
+    shutil.copytree(path, out)
+    try:
+        if not recast(path / bundle.MODEL, out / bundle.MODEL):
+            raise BundleError(f"{path / bundle.MODEL} is not a mean-pooled BERT of the plain form.")  # noqa: TRY301
+        difference = _difference(path, out, manifest)
+        if difference > TOLERANCE:
+            raise BundleError(f"The graphs differ by {difference:.1e} in a logit; {path} stays as it is.")  # noqa: TRY301
+        version = f"{manifest.name}-{bundle.sha256(out / bundle.MODEL)[:8]}"
+        card = (out / bundle.CARD).read_text("utf-8").replace(manifest.version, version)
+        (out / bundle.CARD).write_text(card, "utf-8")
+        files = {name: bundle.sha256(out / name) for name in manifest.files}
+        new = msgspec.structs.replace(manifest, version=version, files=files)
+        (out / bundle.MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(new)) + b"\n")
+        bundle.verify(out)
+    except BaseException:
+        shutil.rmtree(out)
+        raise
+    return difference
+
+
+TOLERANCE = 2e-5
+"""Of a logit: float32 rounding of other orders of addition."""
+
+
+def _difference(path: Path, out: Path, manifest: Any) -> float:
+    from stream.scorer.onnx import OnnxScorer
+
+    plain, cpu = (OnnxScorer(each, manifest, provider="cpu", threads=1) for each in (path, out))
+    words = ["the", "battery", "died", "after", "two", "days", "质量很差", "great", "sound"]
+    texts = [" ".join(words[: 1 + n % len(words)] * (1 + n // 7)) for n in range(64)]
+    encoded = plain.encode(texts)
+    rows = [np.arange(at, at + 8) for at in range(0, 64, 8)]
+    return max(float(np.abs(plain.logits(encoded, some) - cpu.logits(encoded, some)).max()) for some in rows)

@@ -34,8 +34,7 @@ def bench_score(
     ] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """The scorer beside what you could pick instead: torch, pipeline, plain ONNX Runtime, CTranslate2,
-    OpenVINO.
+    """The scorer beside torch, the transformers pipeline, plain ONNX Runtime, CTranslate2 and OpenVINO.
 
     Reviews/s, useful tokens, share of what the machine's matrix products allow, event loop lag. Peers that
     are not installed are named (`pip install 'reviewpulse[train,bench]'`).
@@ -116,8 +115,8 @@ def _show(report: Report) -> None:
         f"Event loop lag while scoring at full load: p50 {lag.p50_ms:.1f} ms, p99 {lag.p99_ms:.1f} ms, worst"
         f" {lag.worst_ms:.1f} ms of {lag.ticks:,} ticks"
     )
-    for each in report.missing:
-        console.print(f"Missing: {each}")
+    for missing in report.missing:
+        console.print(f"Missing: {missing}")
 
 
 def _require_training_extra() -> None:

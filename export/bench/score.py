@@ -288,11 +288,11 @@ def _peak_of(course: Course) -> Callable[[], float]:
     def lanes_rate(pool: ThreadPoolExecutor) -> float:
         start = time.perf_counter()
         list(pool.map(lane, range(course.threads)))
-        return course.threads * 8 * 2 * rows * width * inner / (time.perf_counter() - start)
+        return float(course.threads * 8 * 2 * rows * width * inner / (time.perf_counter() - start))
 
     def peak() -> float:
         with ThreadPoolExecutor(course.threads) as pool:
-            return max(max(torch_rate(), lanes_rate(pool)) for _ in range(5))
+            return max(rate for _ in range(5) for rate in (torch_rate(), lanes_rate(pool)))
 
     return peak
 

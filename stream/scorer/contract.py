@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Lanes(NamedTuple):
     """How a scorer likes its work cut: its optional attribute ``lanes``."""
 
-    count: int = 1
+    at_once: int = 1
     """Micro-batches it scores at once."""
     batch_cost: int = 0
     """What a micro-batch costs whatever is in it, in tokens."""
@@ -83,18 +83,18 @@ def score_encoded(scorer: Scorer[E], encoded: E, *, token_budget: int) -> NDArra
         Probabilities, shape (n, 3).
     """
     lanes = lanes_of(scorer)
-    budget = budget_of_a_lane(int(encoded.lengths.sum()), token_budget, lanes.count)
+    budget = budget_of_a_lane(int(encoded.lengths.sum()), token_budget, lanes.at_once)
     batches = cut(encoded.lengths, budget, batch_cost=lanes.batch_cost)
     probabilities = np.empty((len(encoded.lengths), 3), np.float32)
 
     def score(rows: NDArray[np.intp]) -> None:
         probabilities[rows] = scorer.score(encoded, rows)
 
-    if lanes.count == 1 or len(batches) < 2:
+    if lanes.at_once == 1 or len(batches) < 2:
         for rows in batches:
             score(rows)
     else:
-        with ThreadPoolExecutor(min(lanes.count, len(batches)), "score") as pool:
+        with ThreadPoolExecutor(min(lanes.at_once, len(batches)), "score") as pool:
             try:
                 for done in [pool.submit(score, rows) for rows in batches]:
                     done.result()

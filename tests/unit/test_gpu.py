@@ -170,7 +170,7 @@ def test_the_scorer_runs_a_gpus_batches_through_its_buffers(monkeypatch: pytest.
     manifest = bundle.load_manifest(SHIPPED_BUNDLE)
     scorer = onnx.OnnxScorer(SHIPPED_BUNDLE, manifest, provider="cuda", device_id=1)
     assert scorer.provider == onnx.CUDA
-    assert scorer.lanes.count == 1
+    assert scorer.lanes.at_once == 1
     assert sessions[0].options["providers"][0] == (onnx.CUDA, {"use_tf32": "0", "device_id": "1"})
     scorer.warm_up(4096)
     assert sessions[0].runs[0] == (10, 384)

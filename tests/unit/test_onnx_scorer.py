@@ -22,6 +22,7 @@ from stream.scorer.load import load_scorer
 from stream.settings import SHIPPED_BUNDLE, load
 
 if TYPE_CHECKING:
+    import random
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -103,6 +104,62 @@ def test_a_score_does_not_depend_on_batch_mates_or_order(
     order = np.random.default_rng(seed).permutation(len(texts))
     together = score(scorer, [texts[row] for row in order], token_budget)
     assert np.abs(together - alone[order]).max() < 1e-5
+
+
+@pytest.fixture(scope="module")
+def lanes() -> OnnxScorer:
+    return load_scorer(load(bundle=SHIPPED_BUNDLE, provider="cpu", threads=2))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join), min_size=1, max_size=12),
+    order=st.randoms(use_true_random=False),
+    token_budget=st.sampled_from([64, 256, 1024]),
+    padding=st.integers(0, 80),
+)
+def test_scores_and_labels_are_the_same_in_any_batch_order_padding_and_lane(
+    scorer: OnnxScorer,
+    lanes: OnnxScorer,
+    texts: list[str],
+    order: random.Random,
+    token_budget: int,
+    padding: int,
+) -> None:
+    encoded = scorer.encode(texts)
+    alone = np.concatenate([scorer.score(encoded, np.array([row])) for row in range(len(texts))])
+    mixed = list(range(len(texts)))
+    order.shuffle(mixed)
+    rows = np.array(mixed)
+    in_one_batch = scorer.score(encoded, rows)
+    in_lanes = score(lanes, [texts[row] for row in mixed], token_budget)
+    longest = int(encoded.lengths.max())
+    ids = np.full((len(texts), longest + padding), scorer.manifest.pad_id, np.int64)
+    mask = np.zeros_like(ids)
+    for row, (start, length) in enumerate(zip(encoded.starts, encoded.lengths, strict=True)):
+        ids[row, :length] = encoded.ids[start : start + length]
+        mask[row, :length] = 1
+    padded = scorer.probabilities(scorer._run(ids, mask))[rows]
+    for found in (in_one_batch, in_lanes, padded):
+        assert np.abs(found - alone[rows]).max() < 1e-5
+        clear = np.abs(np.abs(alone[rows][:, 2] - alone[rows][:, 0]) - scorer.manifest.neutral_band) > 4e-5
+        assert (scorer.label(found) == scorer.label(alone[rows]))[clear].all()
+
+
+def test_as_many_batches_run_at_once_as_there_are_lanes(lanes: OnnxScorer) -> None:
+    assert lanes.lanes.at_once == 2
+    assert load_scorer(load(provider="cpu")).lanes.at_once == onnx.usable_cores()
+
+
+def test_a_failure_in_one_lane_is_the_windows_failure(
+    lanes: OnnxScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        raise RuntimeError("device gone")
+
+    monkeypatch.setattr(lanes, "_run", broken)
+    with pytest.raises(RuntimeError, match="device gone"):
+        score(lanes, ["a", "much longer text than the other one"] * 40, 64)
 
 
 def test_rows_may_be_asked_for_in_any_order_and_more_than_once(scorer: OnnxScorer) -> None:
