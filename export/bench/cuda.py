@@ -90,8 +90,8 @@ def run(*, checkpoint: Path | None, texts: Texts, rounds: int) -> Report:
 
     if not torch.cuda.is_available():
         raise DependencyError(
-            "There is no GPU that torch can use; this bench needs one. Without --provider cuda it measures the"
-            " CPU."
+            "There is no GPU that torch can use; this bench needs one. Without --provider cuda it measures"
+            " the CPU."
         )
     from tokenizers import Tokenizer
 
