@@ -65,6 +65,7 @@ def write_bundle(
     parity_texts: Sequence[str],
     storage: Storage = "float16",
     target: Target = "cpu",
+    tail_tokens: int = 0,
 ) -> Exported:
     """Exports, checks and writes a bundle at ``out``; one that is there is replaced.
 
@@ -77,6 +78,7 @@ def write_bundle(
         storage: how large weights are stored.
         target: what the graph is made for: ``cpu`` runs anywhere and is quick on CPUs, ``cuda`` is fused and
             computed in float16, runs on NVIDIA GPUs alone, and is compared on one.
+        tail_tokens: of a text longer than the record's ``max_length``, how many of its last are read.
 
     Raises:
         DependencyError: the target is ``cuda`` and there is no GPU to compare it on.
@@ -102,6 +104,8 @@ def write_bundle(
             stored=storage,
             columns=columns,
         )
+        # The same tokens before checkpoint and bundle: what is read of a long text is no matter of parity.
+        manifest = msgspec.structs.replace(manifest, tail_tokens=tail_tokens)
         card = model_card(manifest, record, parity, architecture(network.config))
         (fresh / bundle.CARD).write_text(card, encoding="utf-8")
         files = {name: bundle.sha256(fresh / name) for name in bundle.REQUIRED}
@@ -219,6 +223,13 @@ def architecture(config: Any) -> str:
     return ", ".join(parts)
 
 
+def _read(manifest: bundle.Manifest) -> str:
+    if not manifest.tail_tokens:
+        return f"the first {manifest.max_length} tokens"
+    first = manifest.max_length - manifest.tail_tokens
+    return f"{manifest.max_length} tokens, the first {first} and the last {manifest.tail_tokens},"
+
+
 def model_card(manifest: bundle.Manifest, record: TrainingRecord, parity: Parity, network: str) -> str:
     """The bundle's README.md.
 
@@ -254,7 +265,7 @@ Not for judging a single person, and not for texts other than customers' words o
 
 Of {manifest.base_model} ({manifest.base_licence}): {network};
 logits of {", ".join(manifest.labels)}.
-It reads the first {manifest.max_length} tokens of a text, a review's title first. Logits are divided by the
+It reads {_read(manifest)} of a text, a review's title first. Logits are divided by the
 temperature {manifest.temperature:.3f}{undecided if len(manifest.labels) == 2 else ""}.
 Weights: {manifest.precision}; ONNX opset {manifest.opset}.
 

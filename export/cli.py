@@ -32,6 +32,7 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Of tables."""
     storage: Storage = "float16"
     target: Target = "cpu"
+    tail_tokens: int = 0
 
 
 def register(app: typer.Typer) -> None:
@@ -75,6 +76,10 @@ def export(
             " alone, and compared on one. [cpu]"
         ),
     ] = None,
+    tail_tokens: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many of the tokens read of a long text are its last ones. [0]"),
+    ] = None,
 ) -> None:
     """Exports a checkpoint as a bundle, after checking that both say the same.
 
@@ -91,6 +96,7 @@ def export(
         column=column,
         storage=storage,
         target=target,
+        tail_tokens=tail_tokens,
     )
     if not chosen.checkpoint or not chosen.out:
         raise UsageError("Name the checkpoint and the bundle's folder --out, here or in the recipe.")
@@ -105,6 +111,10 @@ def export(
 
     folder = Path(chosen.checkpoint)
     record = read_record(folder)
+    if chosen.tail_tokens >= record.max_length:
+        raise UsageError(
+            f"--tail-tokens {chosen.tail_tokens} leaves no head: of a text, {record.max_length} are read."
+        )
     network, tokenizer = load_checkpoint(folder, record.max_length)
     if chosen.texts:
         found = read_unlabelled(chosen.texts, chosen.column, ("train", "validation"))
@@ -124,6 +134,7 @@ def export(
             parity_texts=some,
             storage=chosen.storage,
             target=chosen.target,
+            tail_tokens=chosen.tail_tokens,
         )
     answer = {
         "path": str(done.path),

@@ -119,8 +119,11 @@ class OnnxScorer:
         return self._manifest
 
     def encode(self, texts: Sequence[str]) -> Tokens:
-        """Token ids of ``texts``, special tokens included, cut at the bundle's ``max_length``."""
-        encodings = [each.ids for each in self._tokenizer.encode_batch_fast(list(texts))]
+        """Token ids of ``texts``, special tokens included, at most the bundle's ``max_length``."""
+        most, tail = self._manifest.max_length, self._manifest.tail_tokens
+        encodings = [
+            head_and_tail(each.ids, most, tail) for each in self._tokenizer.encode_batch_fast(list(texts))
+        ]
         lengths = np.fromiter(map(len, encodings), np.int32, len(encodings))
         starts = np.zeros(len(encodings), np.intp)
         np.cumsum(lengths[:-1], out=starts[1:])
@@ -194,8 +197,24 @@ def _load_tokenizer(path: Path, manifest: Manifest) -> Tokenizer:
             f"{path / TOKENIZER} is not a tokenizer: {error}; export the bundle anew."
         ) from None
     tokenizer.no_padding()
-    tokenizer.enable_truncation(manifest.max_length)
+    if manifest.tail_tokens:
+        tokenizer.no_truncation()
+    else:
+        tokenizer.enable_truncation(manifest.max_length)
     return tokenizer
+
+
+def head_and_tail(ids: list[int], most: int, tail: int) -> list[int]:
+    """The first of a text's tokens and its last ``tail``, ``most`` in all.
+
+    >>> head_and_tail([0, 11, 12, 13, 14, 15, 2], most=5, tail=2)
+    [0, 11, 12, 15, 2]
+    >>> head_and_tail([0, 11, 2], most=5, tail=2)
+    [0, 11, 2]
+    """
+    if len(ids) <= most:
+        return ids
+    return ids[: most - tail] + ids[len(ids) - tail :]
 
 
 def usable_cores() -> int:

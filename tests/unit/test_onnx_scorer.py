@@ -181,9 +181,23 @@ def test_lengths_count_special_tokens_and_end_at_the_bundles_limit(scorer: OnnxS
     assert lengths.dtype == np.int32
 
 
+def test_of_a_long_text_head_and_tail_are_read(scorer: OnnxScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        scorer, "_manifest", msgspec.structs.replace(scorer.manifest, max_length=8, tail_tokens=3)
+    )
+    whole = scorer._tokenizer.encode("a b c d e f g h i j k l").ids
+    assert len(whole) > 8
+    assert scorer.encode(["a b c d e f g h i j k l"]).ids.tolist() == whole[:5] + whole[-3:]
+    assert scorer.encode(["a b"]).ids.tolist() == scorer._tokenizer.encode("a b").ids
+
+
 def test_text_beyond_the_limit_is_not_read(scorer: OnnxScorer) -> None:
-    words = "good " * (scorer.manifest.max_length - 2)
-    np.testing.assert_array_equal(score(scorer, [words]), score(scorer, [words + "awful " * 50]))
+    most, tail = scorer.manifest.max_length, scorer.manifest.tail_tokens
+    words, end = "good " * (most - tail - 1), "fine " * tail
+    beyond = [words + "awful " * 50 + end, words + "box " * 90 + end]
+    one, other = scorer.encode([beyond[0]]), scorer.encode([beyond[1]])
+    assert one.lengths.tolist() == [most]
+    np.testing.assert_array_equal(one.ids, other.ids)
 
 
 @pytest.mark.parametrize(
