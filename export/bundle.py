@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from export.cpu_graph import recast
+from export.gpu_graph import fuse
 from export.kinds import check_fit, columns_of
 from export.onnx import OPSET, export_onnx
 from export.parity import Sample, beyond, measure
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from export.gpu_graph import Target
     from export.precision import Storage
     from models.checkpoint import TrainingRecord
     from stream.core.events import Label
@@ -68,6 +71,8 @@ def write_bundle(
     storage: Storage = "float16",
     labels: Sequence[Label] | None = None,
     force: bool = False,
+    target: Target = "cpu",
+    tail_tokens: int = 0,
 ) -> Exported:
     """Exports, checks and writes a bundle at ``out``; one that is there is replaced.
 
@@ -80,8 +85,12 @@ def write_bundle(
         storage: how large weights are stored.
         labels: of the checkpoint's columns, where it does not name them.
         force: whether a bundle is written that does not say what the checkpoint says.
+        target: what the graph is made for: ``cpu`` runs anywhere and is quick on CPUs, ``cuda`` is fused and
+            computed in float16, runs on NVIDIA GPUs alone, and is compared on one.
+        tail_tokens: of a text longer than the record's ``max_length``, how many of its last are read.
 
     Raises:
+        DependencyError: the target is ``cuda`` and there is no GPU to compare it on.
         BundleError: the exported model does not say what the checkpoint says.
         UsageError: something that is no bundle stands at ``out``, or the checkpoint is of another kind, its
             labels are not ours, or its tokenizer is another network's.
@@ -95,11 +104,15 @@ def write_bundle(
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        _write_model(network, fresh / bundle.MODEL, storage, columns)
+        _write_model(network, fresh / bundle.MODEL, storage, columns, target)
         (fresh / bundle.TOKENIZER).write_text(compact(tokenizer), encoding="utf-8")
         pad_id = int(network.config.pad_token_id or 0)
-        manifest = _manifest(record, storage, labels, pad_id=pad_id, folder=fresh)
-        found = measure(network, tokenizer, _scorers(fresh, manifest), sample, columns=columns)
+        manifest = _manifest(
+            record, storage, labels, pad_id=pad_id, tail_tokens=tail_tokens, folder=fresh, target=target
+        )
+        # The same tokens before checkpoint and bundle: what is read of a long text is no matter of parity.
+        heads = msgspec.structs.replace(manifest, tail_tokens=0)
+        found = measure(network, tokenizer, _scorers(fresh, heads, target), sample, columns=columns)
         forced = [why for each in found for why in beyond(each, storage)]
         if forced and not force:
             raise BundleError(f"{' '.join(forced)} No bundle was written.")
@@ -118,16 +131,34 @@ def write_bundle(
     return Exported(out, manifest, parity, size)
 
 
-def _write_model(network: Any, path: Path, storage: Storage, columns: Sequence[int]) -> None:
+def _write_model(network: Any, path: Path, storage: Storage, columns: Sequence[int], target: Target) -> None:
     full = path.with_suffix(".float32")
     in_order = list(columns) == sorted(columns)
     export_onnx(network, full, columns=None if in_order else columns)
-    store(full, path, storage)
+    if target == "cuda":
+        config = network.config
+        fuse(
+            full,
+            path,
+            heads=config.num_attention_heads,
+            width=config.hidden_size,
+            layers=config.num_hidden_layers,
+        )
+    else:
+        store(full, path, storage)
+        recast(path, path)
     full.unlink()
 
 
 def _manifest(
-    record: TrainingRecord, storage: Storage, labels: tuple[Label, ...], *, pad_id: int, folder: Path
+    record: TrainingRecord,
+    storage: Storage,
+    labels: tuple[Label, ...],
+    *,
+    pad_id: int,
+    tail_tokens: int,
+    folder: Path,
+    target: Target,
 ) -> bundle.Manifest:
     made = bundle.Manifest(
         format=bundle.FORMAT,
@@ -142,10 +173,13 @@ def _manifest(
             "neutral": NEUTRAL[len(labels)],
         },
         max_length=record.max_length,
+        tail_tokens=tail_tokens,
         pad_id=pad_id,
         temperature=record.temperature,
         neutral_band=record.neutral_band if len(labels) == 2 else 0.0,
-        precision=f"stored {storage}, computed float32",
+        precision="stored and computed float16, for CUDA"
+        if target == "cuda"
+        else f"stored {storage}, computed float32",
         opset=OPSET,
         base_model=record.base_model,
         base_licence=record.base_licence,
@@ -166,6 +200,7 @@ def _content(manifest: bundle.Manifest, folder: Path) -> str:
         manifest.pad_id,
         manifest.temperature,
         manifest.neutral_band,
+        *((manifest.tail_tokens,) if manifest.tail_tokens else ()),
     )
     return hashlib.sha256(msgspec.json.encode((files, figures))).hexdigest()[:8]
 
@@ -180,10 +215,12 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _scorers(folder: Path, manifest: bundle.Manifest) -> list[OnnxScorer]:
-    """The bundle on each execution provider that can be used here, the CPU first."""
+def _scorers(folder: Path, manifest: bundle.Manifest, target: Target) -> list[OnnxScorer]:
+    """The bundle on each execution provider that it is for and that can be used here, the CPU first."""
     from stream.scorer.onnx import OnnxScorer
 
+    if target == "cuda":
+        return [OnnxScorer(folder, manifest, provider="cuda")]
     scorers = [OnnxScorer(folder, manifest, provider="cpu")]
     with suppress(DependencyError):  # there is no GPU here; the manifest says where it was compared
         scorers.append(OnnxScorer(folder, manifest, provider="cuda"))
@@ -273,7 +310,7 @@ Not for judging a single person, and not for texts other than customers' words o
 
 Of {manifest.base_model} ({manifest.base_licence}): {network};
 logits of {", ".join(manifest.labels)}.
-It reads the first {manifest.max_length} tokens of a text, a review's title first. Logits are divided by the
+It reads {_read(manifest)} of a text, a review's title first. Logits are divided by the
 temperature {manifest.temperature:.3f}{undecided if len(manifest.labels) == 2 else ""}.
 Weights: {manifest.precision}; ONNX opset {manifest.opset}.
 
@@ -297,3 +334,10 @@ Against the PyTorch checkpoint, on {compared}
 
 {caveats}
 """
+
+
+def _read(manifest: bundle.Manifest) -> str:
+    if not manifest.tail_tokens:
+        return f"the first {manifest.max_length} tokens"
+    first = manifest.max_length - manifest.tail_tokens
+    return f"{manifest.max_length} tokens, the first {first} and the last {manifest.tail_tokens},"

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from export.precision import Storage  # noqa: TC001  # msgspec and typer read the annotation
+from export.gpu_graph import Target  # noqa: TC001  # msgspec and typer read the annotation
+from export.precision import Storage  # noqa: TC001
 from models.recipe import options
 from stream.errors import UsageError
 
@@ -35,11 +36,17 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     labels: str = ""
     """Of the checkpoint's columns, in their order, with commas; where it does not name them."""
     force: bool = False
+    target: Target = "cpu"
+    tail_tokens: int = 0
 
 
 def register(app: typer.Typer) -> None:
     """Adds this room's commands to ``app``."""
     app.command("export")(export)
+    from export.bench.command import bench_score
+    from stream.cli.bench import bench
+
+    bench.command("score")(bench_score)
 
 
 def export(
@@ -80,6 +87,17 @@ def export(
             "--force", help="Writes a bundle that is outside a tolerance, too; its manifest says so."
         ),
     ] = None,
+    target: Annotated[
+        Target | None,
+        typer.Option(
+            help="`cpu` runs on any provider and is quick on CPUs; `cuda` is fused, float16, for NVIDIA GPUs"
+            " alone, and compared on one. [cpu]"
+        ),
+    ] = None,
+    tail_tokens: Annotated[
+        int | None,
+        typer.Option(min=0, help="How many of the tokens read of a long text are its last ones. [0]"),
+    ] = None,
 ) -> None:
     """Exports a checkpoint as a bundle, after checking that both say the same.
 
@@ -102,12 +120,14 @@ def export(
         storage=storage,
         labels=labels,
         force=force,
+        target=target,
+        tail_tokens=tail_tokens,
     )
     if not chosen.checkpoint or not chosen.out:
         raise UsageError("Name the checkpoint and the bundle's folder --out, here or in the recipe.")
     if bool(chosen.data) == bool(chosen.texts):
         raise UsageError("Name the real texts to compare on: --data FOLDER or --texts FILE.")
-    _require_training_extra()
+    require_training_extra()
     from rich.console import Console
 
     from export.bundle import write_bundle
@@ -118,6 +138,10 @@ def export(
     folder = Path(chosen.checkpoint)
     check_kind(folder)
     record = read_record(folder)
+    if chosen.tail_tokens >= record.max_length:
+        raise UsageError(
+            f"--tail-tokens {chosen.tail_tokens} leaves no head: of a text, {record.max_length} are read."
+        )
     network, tokenizer = load_checkpoint(folder, record.max_length)
     found = list(_labelled(chosen))
     if not found:
@@ -136,6 +160,8 @@ def export(
             storage=chosen.storage,
             labels=_named(chosen.labels),
             force=chosen.force,
+            target=chosen.target,
+            tail_tokens=chosen.tail_tokens,
         )
     answer = {
         "path": str(done.path),
@@ -193,7 +219,8 @@ def _reviews(folder: Path) -> Iterator[tuple[str, Label | None]]:
         yield from ((each.text, "negative" if each.target[0] else "positive") for each in row)
 
 
-def _require_training_extra() -> None:
+def require_training_extra() -> None:
+    """Raises a UsageError where what ``pip install 'reviewpulse[train]'`` brings is missing."""
     try:
         import onnx  # noqa: F401
         import torch  # noqa: F401

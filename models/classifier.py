@@ -8,6 +8,7 @@ Rules:
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -161,6 +162,7 @@ class BundleClassifier:
             encoded.lengths,
             len(self.labels),
             TOKEN_BUDGET["cpu"],
+            lanes=self._scorer.lanes.at_once,
         )
 
 
@@ -169,10 +171,21 @@ def _in_batches(
     lengths: Sequence[int] | NDArray[np.int32],
     labels: int,
     token_budget: int,
+    lanes: int = 1,
 ) -> NDArray[np.float32]:
     logits = np.empty((len(lengths), labels), np.float32)
-    for rows in cut(np.asarray(lengths, np.int32), token_budget):
+
+    def keep(rows: NDArray[np.intp]) -> None:
         logits[rows] = run(rows)
+
+    batches = cut(np.asarray(lengths, np.int32), token_budget)
+    if lanes == 1:  # here: PyTorch's inference mode is of a thread
+        for rows in batches:
+            keep(rows)
+    else:
+        with ThreadPoolExecutor(lanes) as pool:
+            for done in [pool.submit(keep, rows) for rows in batches]:
+                done.result()
     return logits
 
 

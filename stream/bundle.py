@@ -114,6 +114,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """By execution provider; empty of bundles that were exported before it was kept."""
     forced: tuple[str, ...] = ()
     """What its export found wrong, where it was forced: such a bundle is promoted by force alone."""
+    tail_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Of ``max_length``, how many are a longer text's last ones, its closing special token included."""
 
 
 LABEL_SETS: tuple[tuple[Label, ...], ...] = (("negative", "positive"), ("negative", "neutral", "positive"))
@@ -161,6 +163,11 @@ def load_manifest(path: Path) -> Manifest:
     if manifest.labels not in LABEL_SETS:
         raise BundleError(
             f"{file} has labels {list(manifest.labels)}; wanted one of {[*map(list, LABEL_SETS)]}."
+        )
+    if manifest.tail_tokens >= manifest.max_length:
+        raise BundleError(
+            f"{file} reads {manifest.tail_tokens} tokens of a text's end and {manifest.max_length} in all; "
+            "export the bundle anew."
         )
     return manifest
 

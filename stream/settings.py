@@ -116,7 +116,10 @@ class Settings(BaseSettings):
         "auto",
         description="Execution provider. `cuda` fails where CUDA cannot be used; `auto` falls back to CPU.",
     )
-    threads: int = Field(0, ge=0, description="Inference threads; 0 leaves the choice to ONNX Runtime.")
+    threads: int = Field(
+        0, ge=0, description="Micro-batches scored at once on CPUs, one thread each; 0: one for each core."
+    )
+    device_id: int = Field(0, ge=0, description="Which GPU, where there are several.")
     token_budget: int = Field(
         1024,
         ge=64,

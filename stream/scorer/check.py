@@ -55,7 +55,13 @@ def examine(settings: Settings) -> list[Check]:
         checks.append(Check("files", True, f"{len(manifest.files)} files have the checksums of the manifest"))
         from stream.scorer.onnx import OnnxScorer  # noqa: PLC0415  # half a second and 60 MB
 
-        scorer = OnnxScorer(settings.bundle, manifest, provider=settings.provider, threads=settings.threads)
+        scorer = OnnxScorer(
+            settings.bundle,
+            manifest,
+            provider=settings.provider,
+            threads=settings.threads,
+            device_id=settings.device_id,
+        )
     except (BundleError, DependencyError) as error:
         return [*checks, Check("loads" if checks else "files", False, str(error))]
     labels = ", ".join(manifest.labels)

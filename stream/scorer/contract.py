@@ -3,22 +3,34 @@
 Rules:
 - A score depends on its text and the model version alone: not on batch mates, padding or order.
 - ``encode`` and ``score`` run off the event loop, each on one thread of its own, at the same time.
+- A scorer may say how it likes its work cut (``Lanes``); one that does not gets one batch at a time. With
+  several lanes, ``score`` is called from as many threads at once.
 - Probabilities have the columns of ``stream.core.events.LABELS``. A two-label model's neutral column is
   zero; ``label`` says neutral where the model is undecided.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from stream.core.batch import cut
+from stream.core.batch import budget_of_a_lane, cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+
+class Lanes(NamedTuple):
+    """How a scorer likes its work cut: its optional attribute ``lanes``."""
+
+    at_once: int = 1
+    """Micro-batches it scores at once."""
+    batch_cost: int = 0
+    """What a micro-batch costs whatever is in it, in tokens."""
 
 
 class Encoded(Protocol):
@@ -70,7 +82,29 @@ def score_encoded(scorer: Scorer[E], encoded: E, *, token_budget: int) -> NDArra
     Returns:
         Probabilities, shape (n, 3).
     """
+    lanes = lanes_of(scorer)
+    budget = budget_of_a_lane(int(encoded.lengths.sum()), token_budget, lanes.at_once)
+    batches = cut(encoded.lengths, budget, batch_cost=lanes.batch_cost)
     probabilities = np.empty((len(encoded.lengths), 3), np.float32)
-    for rows in cut(encoded.lengths, token_budget):
+
+    def score(rows: NDArray[np.intp]) -> None:
         probabilities[rows] = scorer.score(encoded, rows)
+
+    if lanes.at_once == 1 or len(batches) < 2:
+        for rows in batches:
+            score(rows)
+    else:
+        with ThreadPoolExecutor(min(lanes.at_once, len(batches)), "score") as pool:
+            try:
+                for done in [pool.submit(score, rows) for rows in batches]:
+                    done.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
     return probabilities
+
+
+def lanes_of(scorer: Any) -> Lanes:
+    """What ``scorer`` says of its lanes; one where it says nothing."""
+    lanes: Lanes = getattr(scorer, "lanes", Lanes())
+    return lanes

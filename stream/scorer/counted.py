@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from typing import TYPE_CHECKING, Generic
 
-from stream.scorer.contract import E
+from stream.scorer.contract import E, Lanes, lanes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,12 @@ class Batches:
 
     def __init__(self) -> None:
         self.count = 0
+        self._lock = threading.Lock()  # of several lanes
+
+    def add(self) -> None:
+        """Counts one more."""
+        with self._lock:
+            self.count += 1
 
 
 class CountedScorer(Generic[E]):
@@ -49,6 +56,11 @@ class CountedScorer(Generic[E]):
         """See ``Scorer``."""
         return self._scorer.provider
 
+    @property
+    def lanes(self) -> Lanes:
+        """See ``contract.Lanes``."""
+        return lanes_of(self._scorer)
+
     def encode(self, texts: Sequence[str]) -> E:
         """See ``Scorer``."""
         return self._scorer.encode(texts)
@@ -56,7 +68,7 @@ class CountedScorer(Generic[E]):
     def score(self, encoded: E, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """See ``Scorer``; counts what came back."""
         probabilities = self._scorer.score(encoded, rows)
-        self._counter.count += 1
+        self._counter.add()
         return probabilities
 
     def label(self, probabilities: NDArray[np.float32]) -> NDArray[np.int8]:

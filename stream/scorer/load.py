@@ -29,6 +29,12 @@ def load_scorer(settings: Settings) -> Scorer[Any]:
     manifest = bundle.verify(settings.bundle)
     from stream.scorer.onnx import OnnxScorer  # noqa: PLC0415  # half a second and 60 MB
 
-    scorer = OnnxScorer(settings.bundle, manifest, provider=settings.provider, threads=settings.threads)
+    scorer = OnnxScorer(
+        settings.bundle,
+        manifest,
+        provider=settings.provider,
+        threads=settings.threads,
+        device_id=settings.device_id,
+    )
     scorer.warm_up(settings.token_budget)
     return scorer

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.batch import cut
+from stream.core.batch import LEAST_SHARE, budget_of_a_lane, cut
 
 LENGTHS = st.lists(st.integers(0, 600), max_size=200)
 BUDGETS = st.integers(1, 4096)
@@ -53,3 +53,49 @@ def test_a_batch_is_cut_only_where_another_row_would_exceed_the_budget(
 ) -> None:
     for batch in batches(lengths, budget)[:-1]:
         assert (len(batch) + 1) * max(lengths[batch[0]], 1) > budget
+
+
+def cost(lengths: list[int], budget: int, batch_cost: int) -> int:
+    """Padded tokens and batches of the cut, in tokens."""
+    cuts = cut(np.array(lengths, np.int32), budget, batch_cost=batch_cost)
+    return sum(batch_cost + len(rows) * max(*(lengths[row] for row in rows), 1) for rows in cuts)
+
+
+def least_cost(lengths: list[int], budget: int, batch_cost: int) -> int:
+    """The same of the best of all cuts, found by trying each."""
+    left = sorted((max(each, 1) for each in lengths), reverse=True)
+    if not left:
+        return 0
+    return min(
+        batch_cost + rows * left[0] + least_cost(left[rows:], budget, batch_cost)
+        for rows in range(1, len(left) + 1)
+        if rows == 1 or rows * left[0] <= budget
+    )
+
+
+@given(st.lists(st.integers(0, 20), max_size=8), st.integers(1, 80), st.integers(1, 30))
+def test_with_a_cost_of_batches_no_other_cut_is_cheaper(
+    lengths: list[int], budget: int, batch_cost: int
+) -> None:
+    assert cost(lengths, budget, batch_cost) == least_cost(lengths, budget, batch_cost)
+
+
+@given(LENGTHS, BUDGETS, st.integers(1, 100))
+def test_with_a_cost_of_batches_rows_and_budget_are_kept_too(
+    lengths: list[int], budget: int, batch_cost: int
+) -> None:
+    cuts = cut(np.array(lengths, np.int32), budget, batch_cost=batch_cost)
+    assert sorted(row for rows in cuts for row in rows.tolist()) == list(range(len(lengths)))
+    assert all(len(rows) == 1 or len(rows) * max(lengths[row] for row in rows) <= budget for rows in cuts)
+    in_order = [lengths[row] for rows in cuts for row in rows]
+    assert in_order == sorted(lengths, reverse=True)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 4096), st.integers(2, 64))
+def test_a_lane_gets_no_more_than_the_budget_and_idle_lanes_get_a_share(
+    tokens: int, budget: int, lanes: int
+) -> None:
+    share = budget_of_a_lane(tokens, budget, lanes)
+    assert share <= budget
+    assert share == budget or share >= LEAST_SHARE
+    assert share * lanes >= tokens or share == budget

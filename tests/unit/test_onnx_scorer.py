@@ -22,6 +22,7 @@ from stream.scorer.load import load_scorer
 from stream.settings import SHIPPED_BUNDLE, load
 
 if TYPE_CHECKING:
+    import random
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -105,6 +106,62 @@ def test_a_score_does_not_depend_on_batch_mates_or_order(
     assert np.abs(together - alone[order]).max() < 1e-5
 
 
+@pytest.fixture(scope="module")
+def lanes() -> OnnxScorer:
+    return load_scorer(load(bundle=SHIPPED_BUNDLE, provider="cpu", threads=2))
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    texts=st.lists(st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join), min_size=1, max_size=12),
+    order=st.randoms(use_true_random=False),
+    token_budget=st.sampled_from([64, 256, 1024]),
+    padding=st.integers(0, 80),
+)
+def test_scores_and_labels_are_the_same_in_any_batch_order_padding_and_lane(
+    scorer: OnnxScorer,
+    lanes: OnnxScorer,
+    texts: list[str],
+    order: random.Random,
+    token_budget: int,
+    padding: int,
+) -> None:
+    encoded = scorer.encode(texts)
+    alone = np.concatenate([scorer.score(encoded, np.array([row])) for row in range(len(texts))])
+    mixed = list(range(len(texts)))
+    order.shuffle(mixed)
+    rows = np.array(mixed)
+    in_one_batch = scorer.score(encoded, rows)
+    in_lanes = score(lanes, [texts[row] for row in mixed], token_budget)
+    longest = int(encoded.lengths.max())
+    ids = np.full((len(texts), longest + padding), scorer.manifest.pad_id, np.int64)
+    mask = np.zeros_like(ids)
+    for row, (start, length) in enumerate(zip(encoded.starts, encoded.lengths, strict=True)):
+        ids[row, :length] = encoded.ids[start : start + length]
+        mask[row, :length] = 1
+    padded = scorer.probabilities(scorer._run(ids, mask))[rows]
+    for found in (in_one_batch, in_lanes, padded):
+        assert np.abs(found - alone[rows]).max() < 1e-5
+        clear = np.abs(np.abs(alone[rows][:, 2] - alone[rows][:, 0]) - scorer.manifest.neutral_band) > 4e-5
+        assert (scorer.label(found) == scorer.label(alone[rows]))[clear].all()
+
+
+def test_as_many_batches_run_at_once_as_there_are_lanes(lanes: OnnxScorer) -> None:
+    assert lanes.lanes.at_once == 2
+    assert load_scorer(load(provider="cpu")).lanes.at_once == onnx.usable_cores()
+
+
+def test_a_failure_in_one_lane_is_the_windows_failure(
+    lanes: OnnxScorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
+        raise RuntimeError("device gone")
+
+    monkeypatch.setattr(lanes, "_run", broken)
+    with pytest.raises(RuntimeError, match="device gone"):
+        score(lanes, ["a", "much longer text than the other one"] * 40, 64)
+
+
 def test_rows_may_be_asked_for_in_any_order_and_more_than_once(scorer: OnnxScorer) -> None:
     encoded = scorer.encode(["good", "a very bad thing indeed", "fine"])
     rows = np.array([2, 1, 1, 0])
@@ -124,9 +181,23 @@ def test_lengths_count_special_tokens_and_end_at_the_bundles_limit(scorer: OnnxS
     assert lengths.dtype == np.int32
 
 
+def test_of_a_long_text_head_and_tail_are_read(scorer: OnnxScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        scorer, "_manifest", msgspec.structs.replace(scorer.manifest, max_length=8, tail_tokens=3)
+    )
+    whole = scorer._tokenizer.encode("a b c d e f g h i j k l").ids
+    assert len(whole) > 8
+    assert scorer.encode(["a b c d e f g h i j k l"]).ids.tolist() == whole[:5] + whole[-3:]
+    assert scorer.encode(["a b"]).ids.tolist() == scorer._tokenizer.encode("a b").ids
+
+
 def test_text_beyond_the_limit_is_not_read(scorer: OnnxScorer) -> None:
-    words = "good " * (scorer.manifest.max_length - 2)
-    np.testing.assert_array_equal(score(scorer, [words]), score(scorer, [words + "awful " * 50]))
+    most, tail = scorer.manifest.max_length, scorer.manifest.tail_tokens
+    words, end = "good " * (most - tail - 1), "fine " * tail
+    beyond = [words + "awful " * 50 + end, words + "box " * 90 + end]
+    one, other = scorer.encode([beyond[0]]), scorer.encode([beyond[1]])
+    assert one.lengths.tolist() == [most]
+    np.testing.assert_array_equal(one.ids, other.ids)
 
 
 @pytest.mark.parametrize(
@@ -208,8 +279,8 @@ def test_a_silent_fall_back_to_the_cpu_is_noticed(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(onnx.onnxruntime, "preload_dlls", lambda: print("noise"), raising=False)
     monkeypatch.setattr(onnx.onnxruntime, "InferenceSession", SilentFallback)
     with pytest.raises(DependencyError, match=r"libraries could not be loaded"):
-        onnx._open_session(SHIPPED_BUNDLE, "cuda", 0)
-    assert onnx._open_session(SHIPPED_BUNDLE, "auto", 0).asked_for[0][0] == onnx.CUDA
+        onnx.open_session(SHIPPED_BUNDLE, "cuda")
+    assert onnx.open_session(SHIPPED_BUNDLE, "auto").asked_for[0][0] == onnx.CUDA
 
 
 def test_auto_uses_the_cpu_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,386 @@
+"""Reviews a second of the scorer beside what a user could pick instead: ``reviewpulse bench score``.
+
+Rules:
+- One run, rounds of turns, the same texts and as many threads for each: a machine that slows down slows all
+  of them. Ratios are of one round; what is printed is the median of the rounds.
+- CPU time is beside wall time: on a machine that others use, too, it is what remains comparable.
+- The floor is the time that the useful tokens' matrix products alone would take at the machine's best rate
+  for them, measured in the same round: the best of PyTorch's (MKL) and ONNX Runtime's (MLAS) on shapes of
+  the network. Attention is counted at each text's own length; padding, norms, GELU and tokenising are not
+  work.
+- All run one network; the largest difference of a probability to PyTorch's is in the report, so none is
+  quick by computing something else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from export.bench import contestants
+from export.bench.contestants import Course
+from stream import bundle
+from stream.scorer.contract import score_encoded
+from stream.scorer.onnx import usable_cores
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from export.bench.contestants import Said
+    from stream.scorer.onnx import OnnxScorer
+
+OURS = "reviewpulse"
+TORCH = "torch sdpa, sorted"
+PIPELINE = "transformers pipeline, arrival"
+PLAIN = "ONNX Runtime plain, arrival"
+CT2 = "CTranslate2 float32, sorted"
+CT2_INT8 = "CTranslate2 int8, sorted"
+OPENVINO = "OpenVINO, sorted"
+
+PEERS: dict[str, tuple[str, Callable[[Course], Callable[[Sequence[str]], Said]]]] = {
+    TORCH: ("torch", contestants.torch_sdpa),
+    PIPELINE: ("transformers", contestants.pipeline),
+    PLAIN: ("onnxruntime", contestants.plain_onnx),
+    CT2: ("ctranslate2", lambda course: contestants.ctranslate2(course, "float32")),
+    CT2_INT8: ("ctranslate2", lambda course: contestants.ctranslate2(course, "int8")),
+    OPENVINO: ("openvino", contestants.openvino),
+}
+"""Beside ours: the package each needs, and how it is made ready."""
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """What one contestant did; medians over the rounds."""
+
+    name: str
+    reviews_per_s: float
+    cpu_ms_per_review: float
+    useful_share: float
+    """Of the tokens it computed, those of a text."""
+    peak_share: float
+    """The floor over its time."""
+    ours_times: float
+    """Our reviews a second over its, in the same round."""
+    ours_times_cpu: float
+    """Its CPU time over ours, in the same round."""
+    largest_difference: float
+    """Of a probability, to PyTorch's."""
+    label_agreement: float
+    """Share of texts with PyTorch's label."""
+
+
+class Lag(msgspec.Struct, frozen=True, kw_only=True):
+    """How late an event loop's timer was while the scorer ran at full load beside it, in ms."""
+
+    p50_ms: float
+    p99_ms: float
+    worst_ms: float
+    ticks: int
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    model: str
+    texts: int
+    source: str
+    tokens_mean: float
+    tokens_p50: float
+    tokens_max: int
+    threads: int
+    token_budget: int
+    rounds: int
+    load: tuple[float, float]
+    """The machine's load average before and after: above the cores' number, others computed, too."""
+    peak_gflops: float
+    """float32 matrix products, median over the rounds."""
+    contestants: tuple[Speed, ...]
+    missing: tuple[str, ...]
+    lag: Lag
+
+
+class _Turn(msgspec.Struct, frozen=True):
+    wall_s: float
+    cpu_s: float
+
+
+def run(
+    texts: Sequence[str],
+    source: str,
+    *,
+    checkpoint: Path | None,
+    shape_of: Path,
+    rounds: int,
+    threads: int,
+    token_budget: int,
+    max_length: int,
+    only: Sequence[str] = (),
+    tell: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Times every contestant on ``texts``.
+
+    Args:
+        texts: at least one.
+        source: where they are from, for the report.
+        checkpoint: whose weights all run; None: random ones of the shipped model's shape.
+        shape_of: a bundle, for its tokenizer where there is no checkpoint.
+        rounds: turns each gets.
+        threads: of each; 0: the cores there are.
+        token_budget: padded tokens in a sorted batch.
+        max_length: tokens read of a text.
+        only: names of peers (part of them suffices); empty: all.
+        tell: hears what is going on.
+    """
+    import torch
+
+    threads = threads or usable_cores()
+    torch.set_num_threads(threads)
+    load_before = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix="reviewpulse-bench-") as folder:
+        tell("preparing the network")
+        course = _course(checkpoint, shape_of, Path(folder), threads, token_budget, max_length)
+        scorer = contestants.exported(course)
+        scorer.warm_up(token_budget)
+        runners: dict[str, Any] = {OURS: contestants.ours(scorer, token_budget)}
+        missing = []
+        for name, (package, ready) in PEERS.items():
+            if only and not any(each in name for each in only):
+                continue
+            if find_spec(package) is None:
+                missing.append(f"{name}: {package} is not installed")
+                continue
+            tell(f"preparing {name}")
+            runners[name] = ready(course)
+        peak = _peak_of(course)
+        lengths = scorer.encode(texts).lengths
+        said = {name: run(texts[:ARM_TEXTS]) for name, run in runners.items()}  # warm, untimed
+        turns: dict[str, list[_Turn]] = {name: [] for name in runners}
+        peaks: list[float] = []
+        for number in range(rounds):
+            peaks.append(peak())
+            for name, contestant in runners.items():
+                tell(f"round {number + 1} of {rounds}: {name}")
+                wall_s, cpu_s = time.perf_counter(), time.process_time()
+                said[name] = contestant(texts)
+                turns[name].append(_Turn(time.perf_counter() - wall_s, time.process_time() - cpu_s))
+        tell("event loop lag")
+        lag = asyncio.run(measure_lag(scorer, texts, token_budget))
+        reference = said.get(TORCH, said[OURS]).positive
+        flops = flops_of(course.network.config, lengths)
+        speeds = [
+            _speed(name, turns[name], turns[OURS], said[name], reference, lengths, flops, peaks)
+            for name in runners
+        ]
+    return Report(
+        model=f"weights of {checkpoint}" if checkpoint else "random weights, 12 layers of 384",
+        texts=len(texts),
+        source=source,
+        tokens_mean=float(lengths.mean()),
+        tokens_p50=float(np.median(lengths)),
+        tokens_max=int(lengths.max()),
+        threads=threads,
+        token_budget=token_budget,
+        rounds=rounds,
+        load=(round(load_before, 1), round(os.getloadavg()[0], 1)),
+        peak_gflops=statistics.median(peaks) / 1e9,
+        contestants=tuple(speeds),
+        missing=tuple(missing),
+        lag=lag,
+    )
+
+
+ARM_TEXTS = 64
+"""Texts that each contestant scores before the first round."""
+
+
+def _speed(
+    name: str,
+    its: list[_Turn],
+    ours: list[_Turn],
+    said: Said,
+    reference: NDArray[np.float32],
+    lengths: NDArray[np.int32],
+    flops: float,
+    peaks: list[float],
+) -> Speed:
+    n = len(lengths)
+    return Speed(
+        name=name,
+        reviews_per_s=statistics.median(n / turn.wall_s for turn in its),
+        cpu_ms_per_review=statistics.median(1000 * turn.cpu_s / n for turn in its),
+        useful_share=float(lengths.sum()) / said.padded_tokens,
+        peak_share=statistics.median(
+            flops / peak / turn.wall_s for peak, turn in zip(peaks, its, strict=True)
+        ),
+        ours_times=statistics.median(turn.wall_s / our.wall_s for our, turn in zip(ours, its, strict=True)),
+        ours_times_cpu=statistics.median(turn.cpu_s / our.cpu_s for our, turn in zip(ours, its, strict=True)),
+        largest_difference=float(np.abs(said.positive - reference).max()),
+        label_agreement=float(((said.positive > 0.5) == (reference > 0.5)).mean()),
+    )
+
+
+def flops_of(config: Any, lengths: NDArray[Any]) -> float:
+    """Floating-point operations of the matrix products that texts of ``lengths`` need, without padding.
+
+    Args:
+        config: a BERT's.
+        lengths: tokens of each text.
+    """
+    width, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    tokens = lengths.astype(np.float64)
+    linear = 2 * (4 * width * width + 2 * width * inner) * tokens
+    attention = 2 * 2 * width * tokens**2
+    return float(layers * (linear + attention).sum())
+
+
+def _peak_of(course: Course) -> Callable[[], float]:
+    """What measures the machine's best rate of float32 matrix products, operations a second."""
+    import onnx
+    import onnxruntime
+    import torch
+    from onnx import TensorProto, helper, numpy_helper
+
+    config = course.network.config
+    width, inner = config.hidden_size, config.intermediate_size
+    chance = np.random.default_rng(7)
+    square = torch.from_numpy(chance.random((2048, 2048), np.float32))
+    rows = 512
+    tokens = chance.random((rows, inner), np.float32)
+    weight = numpy_helper.from_array(chance.random((inner, width), np.float32), "weight")
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["tokens", "weight"], ["out"])],
+        "product",
+        [helper.make_tensor_value_info("tokens", TensorProto.FLOAT, [rows, inner])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [rows, width])],
+        [weight],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.checker.check_model(model)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+
+    def lane(_: int) -> None:
+        binding = session.io_binding()
+        binding.bind_cpu_input("tokens", tokens)
+        binding.bind_output("out", "cpu")
+        for _ in range(8):
+            session.run_with_iobinding(binding)
+
+    def torch_rate() -> float:
+        start = time.perf_counter()
+        torch.mm(square, square)
+        return 2 * 2048**3 / (time.perf_counter() - start)
+
+    def lanes_rate(pool: ThreadPoolExecutor) -> float:
+        start = time.perf_counter()
+        list(pool.map(lane, range(course.threads)))
+        return float(course.threads * 8 * 2 * rows * width * inner / (time.perf_counter() - start))
+
+    def peak() -> float:
+        with ThreadPoolExecutor(course.threads) as pool:
+            return max(rate for _ in range(5) for rate in (torch_rate(), lanes_rate(pool)))
+
+    return peak
+
+
+async def measure_lag(scorer: OnnxScorer, texts: Sequence[str], token_budget: int) -> Lag:
+    """How late a timer of 2 ms is while windows are tokenised and scored beside the loop, as in a worker."""
+    loop = asyncio.get_running_loop()
+    late: list[float] = []
+    done = asyncio.Event()
+
+    async def tick() -> None:
+        while not done.is_set():
+            due = loop.time() + 0.002
+            await asyncio.sleep(0.002)
+            late.append(max(loop.time() - due, 0) * 1000)
+
+    ticking = asyncio.create_task(tick())
+    with ThreadPoolExecutor(1) as encoding, ThreadPoolExecutor(1) as scoring:
+
+        def score(encoded: Any) -> None:
+            score_encoded(scorer, encoded, token_budget=token_budget)
+
+        window = max(len(texts) // 4, 1)
+        waiting: asyncio.Future[None] | None = None
+        for at in range(0, len(texts), window):
+            encoded = await loop.run_in_executor(encoding, scorer.encode, list(texts[at : at + window]))
+            if waiting:
+                await waiting
+            waiting = loop.run_in_executor(scoring, score, encoded)
+        if waiting:
+            await waiting
+    done.set()
+    await ticking
+    return Lag(
+        p50_ms=float(np.percentile(late, 50)),
+        p99_ms=float(np.percentile(late, 99)),
+        worst_ms=max(late),
+        ticks=len(late),
+    )
+
+
+def _course(
+    checkpoint: Path | None, shape_of: Path, folder: Path, threads: int, token_budget: int, max_length: int
+) -> Course:
+    from tokenizers import Tokenizer
+
+    if checkpoint:
+        from models.checkpoint import load_checkpoint
+
+        network, tokenizer = load_checkpoint(checkpoint, max_length)
+    else:
+        tokenizer = Tokenizer.from_file(str(shape_of / bundle.TOKENIZER))
+        tokenizer.no_padding()
+        tokenizer.enable_truncation(max_length)
+        network = random_network(tokenizer.get_vocab_size())
+    return Course(
+        network=network,
+        tokenizer=tokenizer,
+        folder=folder,
+        threads=threads,
+        token_budget=token_budget,
+        max_length=max_length,
+        labels=int(network.config.num_labels),
+    )
+
+
+def random_network(entries: int, **changes: int) -> Any:
+    """Random weights in the shape of the shipped model, but for ``changes``; always the same."""
+    import torch
+
+    from models.network import ReviewBertConfig, ReviewClassifier
+
+    torch.manual_seed(7)
+    shape = {
+        "hidden_size": 384,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 1536,
+    }
+    config = ReviewBertConfig(
+        **(shape | changes),
+        vocab_size=entries,
+        max_position_embeddings=512,
+        pad_token_id=1,
+        id2label={0: "negative", 1: "positive"},
+        label2id={"negative": 0, "positive": 1},
+        attn_implementation="eager",
+    )
+    network = ReviewClassifier(config)
+    network.classifier.weight.data *= 30  # random logits are nearly equal; these tell texts apart
+    return network.eval()

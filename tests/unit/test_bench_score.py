@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import torch
+
+from export.bench import score, texts
+from export.bench.score import OURS, PLAIN, TORCH, flops_of
+from models.network import ReviewBertConfig, ReviewClassifier
+from stream.errors import DependencyError
+from stream.settings import SHIPPED_BUNDLE
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def tiny(entries: int, **changes: int) -> Any:
+    torch.manual_seed(5)
+    config = ReviewBertConfig(
+        vocab_size=entries,
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=512,
+        pad_token_id=1,
+        id2label={0: "negative", 1: "positive"},
+        attn_implementation="eager",
+    )
+    network = ReviewClassifier(config)
+    network.classifier.weight.data *= 100
+    return network.eval()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "random_network", tiny)
+    monkeypatch.setattr(score, "_peak_of", lambda course: lambda: 1e9)
+
+
+def run(some: list[str], **options: Any) -> score.Report:
+    stated = {
+        "checkpoint": None,
+        "shape_of": SHIPPED_BUNDLE,
+        "rounds": 1,
+        "threads": 2,
+        "token_budget": 128,
+        "max_length": 64,
+    }
+    return score.run(some, "made", **(stated | options))
+
+
+@pytest.mark.usefixtures("small")
+def test_all_compute_the_same_network_and_ours_wastes_least() -> None:
+    report = run(texts.synthetic(40), only=("torch", "plain"))
+    by_name = {each.name: each for each in report.contestants}
+    assert list(by_name) == [OURS, TORCH, PLAIN]
+    assert all(each.largest_difference < 1e-5 for each in report.contestants)
+    assert all(each.label_agreement == 1 for each in report.contestants)
+    assert by_name[OURS].useful_share > 0.9 > by_name[PLAIN].useful_share
+    assert by_name[OURS].ours_times == 1
+    assert (report.texts, report.tokens_max, report.threads) == (40, 64, 2)
+    assert report.lag.ticks > 0
+
+
+@pytest.mark.usefixtures("small")
+def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score, "find_spec", lambda name: None)
+    report = run(["good", "bad"], only=("OpenVINO", "CTranslate2"))
+    assert [each.name for each in report.contestants] == [OURS]
+    assert [line.split(": ")[1] for line in report.missing] == [
+        "ctranslate2 is not installed",
+        "ctranslate2 is not installed",
+        "openvino is not installed",
+    ]
+
+
+def test_the_work_is_the_matrix_products_of_useful_tokens() -> None:
+    config = ReviewBertConfig(hidden_size=2, intermediate_size=3, num_hidden_layers=5)
+    # A token: four products of 2 x 2, two of 2 x 3; a text of n: two of n x n x 2; two operations each.
+    assert flops_of(config, np.array([1, 4])) == 5 * (2 * (16 + 12) * (1 + 4) + 2 * 2 * 2 * (1 + 16))
+
+
+def test_without_data_texts_are_made_and_the_source_says_so(tmp_path: Path) -> None:
+    made = texts.gather(tmp_path, 300)
+    assert made.source.startswith("SYNTHETIC")
+    lengths = sorted(len(text.split()) for text in made.texts)
+    assert len(lengths) == 300
+    assert lengths[75] < 15
+    assert lengths[-1] > 300
+    assert texts.gather(tmp_path, 300) == made
+
+
+def test_without_a_gpu_its_bench_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    from export.bench import cuda  # noqa: PLC0415  # imports torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(DependencyError, match=r"no GPU that torch can use"):
+        cuda.run(checkpoint=None, texts=texts.Texts(["a"], "made"), rounds=1)

@@ -1,0 +1,142 @@
+"""The graphs for CPUs and GPUs say what the plain export says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("torch")
+
+import onnxruntime  # noqa: E402
+import torch  # noqa: E402
+from tiny_models import classifier  # noqa: E402
+
+from export.cpu_graph import recast  # noqa: E402
+from export.gpu_graph import fuse  # noqa: E402
+from export.onnx import export_onnx  # noqa: E402
+from export.precision import STORAGES, Storage, store  # noqa: E402
+from models.network import ReviewBertConfig, ReviewClassifier  # noqa: E402
+from stream.errors import BundleError  # noqa: E402
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def network(**changes: Any) -> Any:
+    """A mean-pooled BERT whose weights, norms and biases are all far from zero and one."""
+    torch.manual_seed(3)
+    stated = {
+        "vocab_size": 100,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "attn_implementation": "eager",
+    }
+    made = ReviewClassifier(ReviewBertConfig(**(stated | changes)))
+    for parameter in made.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.2
+    return made.eval()
+
+
+def said(file: Path, *lengths: int) -> np.ndarray:
+    """Logits of texts of so many tokens, padded to the longest."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    chance = np.random.default_rng(len(lengths))
+    ids = chance.integers(1, 100, (len(lengths), max(lengths)))
+    mask = (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
+    return session.run(None, {"input_ids": ids * mask, "attention_mask": mask})[0]
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("lengths", [(7,), (9, 9, 9), (3, 20, 11), (1, 64)], ids=str)
+def test_the_graph_for_cpus_says_what_the_plain_one_says(
+    tmp_path: Path, storage: Storage, lengths: tuple[int, ...]
+) -> None:
+    plain, cpu = tmp_path / "plain.onnx", tmp_path / "cpu.onnx"
+    export_onnx(network(), plain)
+    store(plain, plain, storage, large=1000)
+    assert recast(plain, cpu)
+    np.testing.assert_allclose(said(cpu, *lengths), said(plain, *lengths), atol=2e-5)
+
+
+def test_stored_weights_stay_as_they_are(tmp_path: Path) -> None:
+    plain, cpu = tmp_path / "plain.onnx", tmp_path / "cpu.onnx"
+    export_onnx(network(), plain)
+    store(plain, plain, "int8", large=1000)
+    recast(plain, cpu)
+    before = {each.name: each.raw_data for each in onnx.load(plain).graph.initializer if ".int8" in each.name}
+    after = {each.name: each.raw_data for each in onnx.load(cpu).graph.initializer}
+    # The positions' table is the one that is made anew.
+    kept = {name: data for name, data in before.items() if "position" not in name}
+    assert len(kept) >= 9
+    assert {name: after[name] for name in kept} == kept
+
+
+def test_of_seven_biases_a_layer_two_are_left_and_of_four_transposes_one(tmp_path: Path) -> None:
+    plain, cpu = tmp_path / "plain.onnx", tmp_path / "cpu.onnx"
+    export_onnx(network(), plain)
+    recast(plain, cpu)
+    kinds = Counter(node.op_type for node in onnx.load(cpu).graph.node)
+    layers = 2
+    assert kinds["Transpose"] == layers + 2  # and in and out
+    assert kinds["Add"] == layers * 3 + 1  # the query's bias and two residuals; words and places
+    assert kinds["BiasGelu"] == layers
+    assert kinds["If"] == layers
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: network(pooling="first"),
+        lambda: network(hidden_act="relu"),
+        lambda: classifier(100),
+    ],
+    ids=["first token", "relu", "with a pooler"],
+)
+def test_what_is_not_recognised_stays_as_it_is(tmp_path: Path, other: Any) -> None:
+    plain, cpu = tmp_path / "plain.onnx", tmp_path / "cpu.onnx"
+    export_onnx(other(), plain)
+    assert not recast(plain, cpu)
+    assert not cpu.exists()
+
+
+def test_columns_in_another_order_keep_it(tmp_path: Path) -> None:
+    plain, cpu = tmp_path / "plain.onnx", tmp_path / "cpu.onnx"
+    export_onnx(network(), plain, columns=[1, 0])
+    if recast(plain, cpu):
+        np.testing.assert_allclose(said(cpu, 5, 9), said(plain, 5, 9), atol=2e-5)
+
+
+def test_the_graph_for_gpus_is_fused_and_says_the_same(tmp_path: Path) -> None:
+    plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
+    export_onnx(network(), plain)
+    fuse(plain, gpu, heads=4, width=32, layers=2, half=False)
+    assert sum(node.op_type == "Attention" for node in onnx.load(gpu).graph.node) == 2
+    np.testing.assert_allclose(said(gpu, 5, 20, 9), said(plain, 5, 20, 9), atol=2e-5)
+
+
+def test_float16_is_inside_alone(tmp_path: Path) -> None:
+    plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
+    export_onnx(network(), plain)
+    fuse(plain, gpu, heads=4, width=32, layers=2)
+    graph = onnx.load(gpu).graph
+    assert [each.type.tensor_type.elem_type for each in graph.output] == [onnx.TensorProto.FLOAT]
+    large = [each for each in graph.initializer if np.prod(each.dims) >= 1000]
+    assert large
+    assert {each.data_type for each in large} == {onnx.TensorProto.FLOAT16}
+
+
+def test_a_graph_whose_attention_does_not_fuse_is_refused(tmp_path: Path) -> None:
+    plain = tmp_path / "plain.onnx"
+    export_onnx(network(), plain)
+    with pytest.raises(BundleError, match=r"Of the model's 3 attentions, 2 fused"):
+        fuse(plain, tmp_path / "gpu.onnx", heads=4, width=32, layers=3)
