@@ -17,7 +17,7 @@ from stream.redis_config import connect
 from stream.settings import load
 from stream.store.layout import Layout
 from tests.integration.cluster import LocalCluster
-from tests.integration.conservation import EVENTS, make_events, recount, send, stored
+from tests.integration.conservation import EVENTS, make_events, recount, send, stored, stored_of_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -122,6 +122,7 @@ def count_under_load(
     products, ledger = stored(settings)
     assert ledger == expected_ledger
     assert products == expected_products
+    assert stored_of_fleet(settings) == sum(each["total"] for each in products.values())
     return workers, watcher
 
 

@@ -169,8 +169,9 @@ class ComplainingWorker(WorkerProcess):
 
 
 def send(settings: Settings) -> None:
-    """An ordinary hundred, then nothing but complaints, the hostile ones first: those are quoted."""
-    texts = ["A fine kettle."] * 100 + list(HOSTILE) + [f"Bad kettle {n}." for n in range(30)]
+    """An ordinary hundred, then complaints alone; the hostile ones come when quotes are gathered already."""
+    plain = [f"Bad kettle {n}." for n in range(30)]
+    texts = ["A fine kettle."] * 100 + plain[:3] + list(HOSTILE) + plain[3:]
     now = time.time()
     with EventProducer(settings) as producer:
         for n, text in enumerate(texts):

@@ -18,7 +18,7 @@ import pytest
 from stream.client import AlertSubscriber, EventProducer, LiveCounters
 from stream.redis_config import connect
 from stream.store.layout import MARK_FIELD, Layout, read_written
-from tests.integration.conservation import EVENTS, Sent, make_events, recount, send, stored
+from tests.integration.conservation import EVENTS, Sent, make_events, recount, send, stored, stored_of_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,7 +102,9 @@ def test_a_rebuild_under_load_is_exact_and_workers_and_readers_follow(
         sender.join()
         wait_until_ended(EVENTS)
         assert live(settings).generation == 1
-        assert stored(settings) == recount(events)
+        products, _ = found = stored(settings)
+        assert found == recount(events)
+        assert stored_of_fleet(settings) == sum(each["total"] for each in products.values())
         assert [worker.stop() for worker in workers] == [0, 0]
         assert all("following the counters to another generation" in worker.log for worker in workers)
         old = Layout(settings.namespace, 1)

@@ -206,7 +206,10 @@ def test_silencing_and_notifying_need_no_more_than_the_documents_give(valkey: Lo
 
 
 async def test_delivering_needs_no_more_than_the_documents_give(valkey: LocalServers) -> None:
-    deliverer = as_user("deliverer", port_of(valkey), "redis", kafka=valkey.kafka)
+    # A topic of its own: others of this file publish alerts, too.
+    deliverer = as_user("deliverer", port_of(valkey), "redis", kafka=valkey.kafka).model_copy(
+        update={"topic_alerts": "alerts-of-deliverer"}
+    )
     ensure(deliverer)
     keys = Keys(deliverer.namespace, "g")
     with connect(deliverer) as client:

@@ -19,7 +19,7 @@ from stream.settings import load
 from stream.store.contract import Move
 from stream.store.layout import MARK_FIELD, Layout, read_written
 from stream.store.redis import RedisStore
-from tests.integration.conservation import EVENTS, Sent, make_events, recount, send, stored
+from tests.integration.conservation import EVENTS, Sent, make_events, recount, send, stored, stored_of_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -87,6 +87,7 @@ def test_one_shard_becomes_four_and_then_two_and_every_total_stays_and_goes_on_e
 
         assert reshard("--shards", "4").returncode == 0
         assert stored(settings) == before == recount(counted[:third])
+        assert stored_of_fleet(settings) == sum(each["total"] for each in before[0].values())
         assert (live(settings, client).shards, live(settings, client).generation) == (4, 1)
         assert (counters.totals(), counters.leaders("all", "events", limit=5)) == (totals, top)
         count(start_worker, wait_until_ended, settings.kafka, counted[third : 2 * third], 2 * third)
@@ -96,6 +97,7 @@ def test_one_shard_becomes_four_and_then_two_and_every_total_stays_and_goes_on_e
         assert reshard("--shards", "2").returncode == 0
         count(start_worker, wait_until_ended, settings.kafka, counted[2 * third :], EVENTS + 200)
         products, ledger = stored(settings)
+        assert stored_of_fleet(settings) == sum(each["total"] for each in products.values())
         repeated = sum(ledger.pop(f"{channel}:duplicate", 0) for channel in ("reviews", "chats"))
         assert repeated == sum(each.outcome == "counted" for each in counted[:200])
         once, again = recount(counted), recount(counted[:200])

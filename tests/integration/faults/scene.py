@@ -27,7 +27,7 @@ from stream.store.contract import NOTHING_APPLIED
 from stream.store.layout import Layout
 from stream.topics import ensure
 from tests.integration.conftest import STOP_S, WorkerProcess
-from tests.integration.conservation import recount, stored
+from tests.integration.conservation import recount, stored, stored_of_fleet
 from tests.integration.faults.load import Load, Logged, read_back
 from tests.integration.faults.proxy import HOST, TcpProxy
 
@@ -298,6 +298,7 @@ class Scene:
         in_the_end = stored(self.settings)
         assert in_the_end[1] == ledger
         assert in_the_end[0] == products
+        assert stored_of_fleet(self.settings) == sum(each["total"] for each in products.values())
         self._check_dead_letters(held)
         rewinds = self.said(REWINDS)
         return Reckoning(len(records), len(rewinds), sum(REFUSED in line["reason"] for line in rewinds))
