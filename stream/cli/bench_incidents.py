@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 def print_report(report: Report) -> None:
     """Prints the data sets, then recall, delay and false alarms by budget, data set and size."""
     out = Console(highlight=False)
+    if not out.is_terminal:
+        out.width = 160  # into a file: no figure is cut
     for each in report.data_sets:
         out.print(
             f"{each.name}: {each.events:,} events of {each.products:,} products in {each.days:,.0f} days,"
