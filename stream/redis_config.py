@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import ssl
 from typing import TYPE_CHECKING, Any, TypeAlias
-from urllib.parse import urlsplit
 
 import redis
 import redis.asyncio
@@ -34,7 +33,7 @@ from redis.retry import Retry
 
 from stream.errors import UsageError
 from stream.redis_errors import failure
-from stream.redis_url import Topology, shown_url
+from stream.redis_url import Topology, scheme_of, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -175,7 +174,7 @@ def _topology(settings: Settings) -> Topology | None:
         UsageError: it is neither.
     """
     try:
-        if "+" in urlsplit(settings.redis).scheme:
+        if "+" in scheme_of(settings.redis):
             return Topology.of(settings.redis)
         redis.connection.parse_url(settings.redis)  # type: ignore[no-untyped-call]
     except ValueError as error:
@@ -208,7 +207,7 @@ def _certificates(settings: Settings) -> dict[str, str]:
         "REVIEWPULSE_REDIS_CERT_FILE": ("ssl_certfile", settings.redis_cert_file),
         "REVIEWPULSE_REDIS_KEY_FILE": ("ssl_keyfile", settings.redis_key_file),
     }
-    scheme = urlsplit(settings.redis).scheme
+    scheme = scheme_of(settings.redis)
     kwargs = {}
     for variable, (argument, path) in given.items():
         if path is None:

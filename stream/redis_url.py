@@ -9,13 +9,17 @@ Rules:
 
 from __future__ import annotations
 
+import re
 from typing import Literal, NamedTuple, Self
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, unquote, urlunsplit
 
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 
 Address = tuple[str, int]
+
+_URL = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
+"""RFC 3986, appendix B: newer Pythons' ``urlsplit`` refuses a bracketed address in a list of hosts."""
 
 
 class Topology(NamedTuple):
@@ -45,7 +49,7 @@ class Topology(NamedTuple):
         Raises:
             ValueError: it is wrong; the message follows "... is no Redis URL: ".
         """
-        parts = urlsplit(url)
+        parts = _split(url)
         kind = _kind(parts.scheme)
         if parts.query or parts.fragment:
             raise ValueError(f"{parts.scheme}:// takes no options after '?' or '#'")
@@ -70,7 +74,16 @@ def is_cluster(url: str) -> bool:
     >>> is_cluster("rediss+cluster://10.0.0.1:7000"), is_cluster("redis://10.0.0.1:7000")
     (True, False)
     """
-    return urlsplit(url).scheme.endswith("+cluster")
+    return scheme_of(url).endswith("+cluster")
+
+
+def scheme_of(url: str) -> str:
+    """What stands before ``://``, in lower case; empty where there is none.
+
+    >>> scheme_of("REDISS+cluster://[::1]:7001,10.0.0.1")
+    'rediss+cluster'
+    """
+    return _split(url).scheme
 
 
 def shown_url(url: str) -> str:
@@ -79,11 +92,18 @@ def shown_url(url: str) -> str:
     >>> shown_url("rediss://ops:secret@cache.example:6380/2")
     'rediss://ops:***@cache.example:6380/2'
     """
-    parts = urlsplit(url)
+    parts = _split(url)
     credentials, at, place = parts.netloc.rpartition("@")
     user, colon, _ = credentials.partition(":")
     # A query may carry `password=`, too, and nothing in it helps a reader.
     return urlunsplit((parts.scheme, f"{user}{colon and ':***'}{at}{place}", parts.path, "", ""))
+
+
+def _split(url: str) -> SplitResult:
+    found = _URL.fullmatch(url)
+    assert found is not None, "whatever the text, it has these parts"
+    scheme, *rest = (part or "" for part in found.groups())
+    return SplitResult(scheme.lower(), *rest)
 
 
 def _kind(scheme: str) -> Literal["sentinel", "cluster"]:

@@ -103,7 +103,7 @@ class Gate(ASGIMiddleware):
         if scope["method"] in SAFE or headers.get("authorization", "").lower().startswith("bearer "):
             return None
         origin = headers.get("origin")
-        is_ours = origin is None or urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+        is_ours = origin is None or _place(origin) == headers.get("host", "").lower()
         if is_ours and headers.get("sec-fetch-site", "none") in ("same-origin", "none"):
             return None
         return _No(403, "This came from another site's page: only our own pages may change something.")
@@ -179,3 +179,15 @@ def _is_loopback(name: str) -> bool:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:
         return False
+
+
+def _place(origin: str) -> str | None:
+    """Host and port of an origin; none of what is no address.
+
+    >>> _place("http://Shop.example:8000"), _place("http://[half")
+    ('shop.example:8000', None)
+    """
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None

@@ -136,6 +136,7 @@ def test_the_page_signs_in_with_a_token_and_out_again(server: WebServer) -> None
     [
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://[half"},
         {"Sec-Fetch-Site": "cross-site"},
         {"Sec-Fetch-Site": "same-site"},
     ],
