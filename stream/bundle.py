@@ -134,7 +134,9 @@ def load_manifest(path: Path) -> Manifest:
         BundleError: there is no such folder, no manifest in it, or it cannot be used.
     """
     if not path.is_dir():
-        raise BundleError(f"There is no bundle folder {path}; name one with --bundle or REVIEWPULSE_BUNDLE.")
+        raise BundleError(
+            f"There is no bundle folder {path}; name one that is there, in REVIEWPULSE_BUNDLE or here."
+        )
     file = path / MANIFEST
     try:
         raw = file.read_bytes()

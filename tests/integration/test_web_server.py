@@ -7,6 +7,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+import builders
 import msgspec
 import pytest
 from web_server import WebServer, own_names, settings_of, web_server
@@ -26,31 +27,8 @@ WAIT_S = 30.0
 
 
 def alert(alert_id: str, sequence: int, at_ms: int, **fields: object) -> Alert:
-    made = Alert(
-        id=alert_id,
-        sequence=sequence,
-        state="firing",
-        rule="negative_share",
-        severity="warning",
-        product_id="a/b",
-        channel="reviews",
-        at=rfc3339(at_ms),
-        onset=rfc3339(0),
-        events=20,
-        negatives=10,
-        current_share=0.5,
-        current_interval=(0.3, 0.7),
-        baseline_share=0.1,
-        baseline_interval=(0.05, 0.2),
-        baseline_events=100.0,
-        false_alarm_run_length=1e6,
-        distinct_authors=10,
-        quotes=[],
-        peak_share=0.5,
-        duration_s=60.0,
-        model_version="constant",
-    )
-    return msgspec.structs.replace(made, **fields)
+    made = {"product_id": "a/b", "quotes": [], "at": rfc3339(at_ms)}
+    return builders.alert(id=alert_id, sequence=sequence, **made | fields)
 
 
 def publish(settings: Settings, *alerts: Alert) -> None:

@@ -51,7 +51,7 @@ def test_the_shipped_bundle_names_a_licence_for_everything_it_was_trained_on() -
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"no bundle folder .*nowhere; name one with --bundle"):
+    with pytest.raises(BundleError, match=r"no bundle folder .*nowhere; name one that is there"):
         bundle.verify(tmp_path / "nowhere")
 
 

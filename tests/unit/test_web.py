@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import builders
 import pytest
 from uvicorn import Config
 from uvicorn.server import ServerState
@@ -130,31 +131,8 @@ def test_a_wrong_token_is_named_and_not_shown(written: str, problem: str) -> Non
     assert "0123456789" not in str(raised.value)
 
 
-def alert(alert_id: str, sequence: int, at_ms: int, state: Any = "firing") -> Alert:
-    return Alert(
-        id=alert_id,
-        sequence=sequence,
-        state=state,
-        rule="negative_share",
-        severity="warning",
-        product_id="kettle",
-        channel="reviews",
-        at=rfc3339(at_ms),
-        onset=rfc3339(0),
-        events=20,
-        negatives=10,
-        current_share=0.5,
-        current_interval=(0.3, 0.7),
-        baseline_share=0.1,
-        baseline_interval=(0.05, 0.2),
-        baseline_events=100.0,
-        false_alarm_run_length=1e6,
-        distinct_authors=10,
-        quotes=[],
-        peak_share=0.5,
-        duration_s=60.0,
-        model_version="constant",
-    )
+def alert(alert_id: str, sequence: int, at_ms: int, state: str = "firing") -> Alert:
+    return builders.alert(id=alert_id, sequence=sequence, at=rfc3339(at_ms), state=state)
 
 
 def ids(alerts: Iterator[Alert]) -> list[tuple[str, int]]:
