@@ -50,7 +50,7 @@ def until_gone(pids: set[int], timeout_s: float = 20.0) -> set[int]:
 
 
 def lasting_children(pid: int) -> set[int]:
-    """Broker, Valkey, worker, page. While they start, Python's `platform` runs `file` or `uname` now and then."""
+    """Broker, Valkey, worker, page; not the `file` or `uname` that Python's `platform` runs at times."""
     deadline = time.monotonic() + 20.0
     while len(found := descendants(pid)) != 4 and time.monotonic() < deadline:
         time.sleep(0.05)
