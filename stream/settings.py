@@ -30,8 +30,14 @@ if TYPE_CHECKING:
 
 PREFIX = "REVIEWPULSE_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
-TEST_VARIABLES = {f"{PREFIX}TEST_KAFKA", f"{PREFIX}TEST_REDIS"}
-"""Servers that the tests are to use instead of embedded ones."""
+TEST_VARIABLES = {
+    f"{PREFIX}TEST_{name}"
+    for name in (
+        *("KAFKA", "KAFKA_SECURITY", "KAFKA_MECHANISM", "KAFKA_USERNAME", "KAFKA_PASSWORD", "KAFKA_CA_FILE"),
+        "REDIS",
+    )
+}
+"""Servers that the tests are to use instead of embedded ones, and how to be let in there."""
 SHIPPED_BUNDLE = Path(__file__).parent / "bundles" / "en-zh"
 
 
