@@ -247,8 +247,8 @@ def follow(packed: bytes, sequences: Mapping[str, int]) -> bytes:
 def without_author(packed: bytes, author: int | None, events: Collection[str]) -> bytes | None:
     """The state without what it holds of a customer; None where it holds nothing.
 
-    The author's hash goes, and with it all quotes, sentences, phrases and texts' hashes of the same rule: they
-    do not say whose they are. What has been counted and judged stays, and so does an alert that fires.
+    The author's hash goes, and with it all quotes, sentences, phrases and texts' hashes of the same rule:
+    they do not say whose they are. What has been counted and judged stays, and so does an alert that fires.
 
     Args:
         packed: a state.
