@@ -2,7 +2,7 @@
 
 Rules:
 - Each shard's part is one atomic step. It counts an erasure beside the offsets, and the fence refuses the
-  step of a worker that remembers what was erased (``stream/store/contract.py``): it reads again what Redis holds.
+  step of a worker that remembers what was erased (``stream/store/contract.py``): it reads what Redis holds.
 - A customer is known to Redis by hashes alone, and to an alert by the event it quotes. So the input topics
   are read for the customer's events first, as far as Kafka keeps them.
 - What was counted stays counted: the ledger, the offsets, the fleet's sums and the fingerprints name nobody,
@@ -208,16 +208,13 @@ class Forgetting:
             published = self._alerts_of_kafka(lambda alert: is_quoted(alert, customer))
             over = {id_: alert for id_, alert in published.items() if alert.state == "resolved"}
             if firing := len(published) - len(over):
-                self._left.append(
-                    f"{_count(firing, 'alert')} in Kafka still fire and quote the customer: each is written"
-                    " over by its next transition, which does not. Run this again when they are over."
-                )
+                self._left.append(_still_firing(firing))
             self._publish(
                 "alerts in Kafka",
                 {id_: msgspec.json.encode(without_words(each)) for id_, each in over.items()},
             )
         if events:
-            self._left.insert(0, f"{_count(len(events), 'event')} of the customer are in Kafka.")
+            self._left.insert(0, f"Of the customer's events, Kafka still has {len(events):,}.")
         return self._report()
 
     def _report(self) -> Report:
@@ -535,5 +532,12 @@ def _fields(fields: Any) -> dict[bytes, bytes]:
     return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _still_firing(number: int) -> str:
+    # Its next transition may be written at any moment. What we write might come after it, and for whoever
+    # reads from the beginning it would fire for ever.
+    alerts = "1 alert in Kafka that quotes" if number == 1 else f"{number:,} alerts in Kafka that quote"
+    fires = "still fires" if number == 1 else "still fire"
+    return (
+        f"{alerts} the customer {fires}: the next transition, which quotes nobody forgotten, takes its place."
+        " Run this again afterwards."
+    )

@@ -29,12 +29,7 @@ def forget(
     import logging
     import sys
 
-    from stream.cli.report import Row, print_rows
-    from stream.cli.terminal import print_json
     from stream.errors import UsageError
-    from stream.forget import Forgetting
-    from stream.redis_config import connect
-    from stream.settings import load
 
     if (author is None) == (product is None):
         raise UsageError("Say who or what is to be forgotten: --author ID or --product ID, one of them.")
@@ -42,6 +37,12 @@ def forget(
         if not sys.stdin.isatty():
             raise UsageError("This cannot be undone: look with --dry-run, then say --yes.")
         typer.confirm("This cannot be undone. Go on?", abort=True)
+    from stream.cli.report import Row, print_rows
+    from stream.cli.terminal import print_json
+    from stream.forget import Forgetting
+    from stream.redis_config import connect
+    from stream.settings import load
+
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings = load()
     with connect(settings) as client:

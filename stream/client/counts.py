@@ -455,8 +455,7 @@ def ask_applied(layout: Layout) -> Question[dict[str, int]]:
     ]
     logs = {name.decode(): log.decode() for name, log in _pairs(noted)}
     stored = [
-        {name.decode(): int(at) for name, at in _pairs(each) if name not in NO_OFFSETS}
-        for each in by_shard
+        {name.decode(): int(at) for name, at in _pairs(each) if name not in NO_OFFSETS} for each in by_shard
     ]
     names = {name for each in stored for name in each}
     return {

@@ -304,6 +304,9 @@ class Notifier:
         gone = [key for key, each in state.threads.items() if each.alert.product_id == product_id]
         gone += [each.thread for each in starts if each.product_id == product_id]
         for key in gone:
+            if (thread := state.threads.get(key)) is not None:
+                for alert_id in (thread.alert.id, *thread.firing):
+                    state.sequences.pop(alert_id, None)
             self._drop(key)
         return list(dict.fromkeys(gone))
 
