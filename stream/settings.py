@@ -118,6 +118,11 @@ class Settings(BaseSettings):
         "onnx", description="`onnx` scores with the bundle; `constant` is for tests and benches."
     )
     bundle: Path = Field(SHIPPED_BUNDLE, description="Folder of the model bundle.")
+    bundle_key: Path | None = Field(
+        None,
+        description="Public key (PEM) that bundles must be signed for, `reviewpulse bundle sign`; unsigned or"
+        " altered ones are refused then.",
+    )
     provider: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
         description="Execution provider. `cuda` fails where CUDA cannot be used; `auto` falls back to CPU.",
