@@ -90,10 +90,15 @@ class Authority:
             self._ca.configure_trust(context)
         return context
 
-    def client(self, server: str = "redis") -> dict[str, Path]:
-        """Settings of a client's certificate."""
-        certificate = self._ca.issue_cert("worker@reviewpulse.example")
-        cert, key = self._folder / "cert.pem", self._folder / "key.pem"
+    def issue(self, folder: Path, name: str) -> tuple[Path, Path]:
+        """A server's certificate and key, as files for a server that is no Python."""
+        certificate = self._ca.issue_cert(name)
+        cert, key = folder / "cert.pem", folder / "key.pem"
         cert.write_bytes(b"".join(each.bytes() for each in certificate.cert_chain_pems))
         certificate.private_key_pem.write_to_path(str(key))
+        return cert, key
+
+    def client(self, server: str = "redis") -> dict[str, Path]:
+        """Settings of a client's certificate."""
+        cert, key = self.issue(self._folder, "worker@reviewpulse.example")
         return {f"{server}_cert_file": cert, f"{server}_key_file": key}
