@@ -33,7 +33,7 @@ def judge(dependencies: list[dict[str, Any]]) -> tuple[int, list[str]]:
     skipped = [each["name"] for each in dependencies if "skip_reason" in each]
     vulnerable = [each for each in dependencies if each.get("vulns")]
     lines = [
-        f"{each['name']} {each['version']}: {vuln['id']}; fixed in {', '.join(vuln['fix_versions']) or 'none'}"
+        f"{each['name']} {each['version']}: {vuln['id']}; fixed in {', '.join(vuln['fix_versions']) or '-'}"
         for each in vulnerable
         for vuln in each["vulns"]
     ]

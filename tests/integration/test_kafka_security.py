@@ -1,8 +1,8 @@
 """TLS and SASL to Kafka: what is right works, what is wrong is one sentence without a secret.
 
 The embedded broker speaks plain text alone, so a TLS terminator stands before it: the handshake and the
-protocol behind it are real. What a broker says to a wrong login is played by a few frames. With a broker of your
-own, named by ``REVIEWPULSE_TEST_KAFKA`` and ``REVIEWPULSE_TEST_KAFKA_SECURITY``, the last tests run against it.
+protocol behind it are real. What a broker says to a wrong login is played by a few frames. With a broker of
+yours, named by ``REVIEWPULSE_TEST_KAFKA`` and ``..._KAFKA_SECURITY``, the last tests run against it.
 """
 
 from __future__ import annotations
