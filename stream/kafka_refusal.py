@@ -15,6 +15,7 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
+import time
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -60,7 +61,10 @@ def refusal(settings: Settings) -> Refusal | None:
     Raises:
         UsageError: the connection's settings are wrong.
     """
+    deadline_s = time.monotonic() + ASK_S
     for address in settings.kafka.split(","):
+        if time.monotonic() > deadline_s:
+            break  # several that do not answer: that is what the client has said
         said, is_sure = _ask(settings, address.strip())
         if said:
             return Refusal(f"Kafka at {address.strip()} ({settings.kafka_security}) {said}", is_sure)

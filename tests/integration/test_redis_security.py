@@ -21,6 +21,7 @@ from stream.core.silence import Acknowledgement, Silence
 from stream.deliver.intake import Sorter
 from stream.deliver.queue import Failure, Keys, Queue, Queues
 from stream.errors import DependencyError, UsageError
+from stream.forget import Forgetting
 from stream.local import HOST, LocalServers
 from stream.pipeline import Progress
 from stream.redis_config import connect, connect_async
@@ -147,6 +148,22 @@ async def test_delivering_needs_no_more_than_the_documents_give(valkey: LocalSer
         queues.leave()
     with Notifications(deliverer, group="notify.g", from_beginning=True) as told:
         assert list(told.available()) == []
+
+
+async def test_forgetting_needs_no_more_than_the_documents_give(valkey: LocalServers) -> None:
+    store = store_of(as_user("worker", port_of(valkey), "redis"))
+    await store.open()
+    step = step_of([event(product_id="toaster")], states={"toaster": b"x"}, transitions=[b"{}"])
+    assert await store.apply([step._replace(partition="chats:0")]) == [None]
+    await store.close()
+    eraser = as_user("eraser", port_of(valkey), "redis")
+    with connect(eraser) as client:
+        report = Forgetting(eraser, client, dry=False, with_kafka=False).product("toaster")
+        assert report.removed == {"counters and detector states": 2, "places in lists": 1}
+        assert Forgetting(eraser, client, dry=False, with_kafka=False).author("jane").removed == {}
+    denied = as_user("reader", port_of(valkey), "redis")
+    with connect(denied) as client, pytest.raises(UsageError, match="refuses this user"):
+        Forgetting(denied, client, dry=False, with_kafka=False).product("toaster")
 
 
 @pytest.mark.parametrize(
