@@ -1,6 +1,12 @@
 # The image of every reviewpulse command. EXTRAS=gpu adds CUDA's libraries as wheels; the driver comes from the
 # host, through NVIDIA's container toolkit.
-FROM python:3.13-slim-bookworm AS build
+#
+# The base is pinned by its exact version. Where a registry can be reached, pin what that is now, too:
+#   docker buildx imagetools inspect python:3.13.9-slim-bookworm    (prints the digest)
+#   docker build --build-arg BASE=python:3.13.9-slim-bookworm@sha256:... .
+ARG BASE=python:3.13.9-slim-bookworm
+
+FROM ${BASE} AS build
 ARG EXTRAS=""
 WORKDIR /source
 COPY pyproject.toml constraints.txt README.md LICENSE ./
@@ -8,9 +14,10 @@ COPY stream ./stream
 COPY models ./models
 COPY export ./export
 RUN python -m venv /opt/reviewpulse \
-    && /opt/reviewpulse/bin/pip install --no-cache-dir -c constraints.txt ".${EXTRAS:+[$EXTRAS]}"
+    && /opt/reviewpulse/bin/pip install --no-cache-dir -c constraints.txt ".${EXTRAS:+[$EXTRAS]}" \
+    && /opt/reviewpulse/bin/pip uninstall --yes pip
 
-FROM python:3.13-slim-bookworm
+FROM ${BASE}
 COPY --from=build /opt/reviewpulse /opt/reviewpulse
 # Two arenas: glibc gives back little of what each thread's own one held, see docs/soak.md.
 ENV PATH=/opt/reviewpulse/bin:$PATH \
@@ -23,3 +30,5 @@ USER 10001:10001
 WORKDIR /tmp
 ENTRYPOINT ["reviewpulse"]
 CMD ["worker"]
+# For `worker` alone: other commands are given one of their own, or `--no-healthcheck`. No shell is needed.
+HEALTHCHECK --interval=30s --timeout=15s --start-period=90s CMD ["reviewpulse", "doctor", "--worker-here"]

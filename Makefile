@@ -4,6 +4,8 @@
 #   make test PYTEST_ARGS="-k conservation"   (JOBS=1 for one test at a time)
 #   make check                     what CI runs beside the tests: lint, types, architecture
 #   make PYTHON=python3.12 test    with another Python (`make clean` first)
+#   make audit                     known vulnerabilities in what is pinned; says what could not be asked about
+#   make sbom                      sbom.json: what is installed here, as CycloneDX
 #   make up, make down             the containers of docker-compose.yml, on CPUs
 #   make clean                     removes all that it made here
 
@@ -21,7 +23,7 @@ PYTEST_ARGS ?=
 # Test processes, each with servers of its own: integration tests wait more than they compute.
 JOBS ?= 2
 
-.PHONY: help demo test lint types check up down clean
+.PHONY: help demo test lint types check audit sbom up down clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -41,6 +43,13 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 check: lint types
+
+# Asks an advisory service over the network, hence no part of CI.
+audit: $(VENV)/.dev
+	$(BIN)/python deploy/audit.py
+
+sbom: $(VENV)/.dev
+	$(BIN)/python deploy/sbom.py --out sbom.json
 
 # A stamp newer than what it was made from: nothing is installed twice. Everything the development set-up
 # has includes what the demo needs.

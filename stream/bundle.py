@@ -4,6 +4,7 @@
     tokenizer.json   of the ``tokenizers`` library; truncation and padding are the scorer's
     manifest.json    the ``Manifest`` below
     README.md        the model card
+    manifest.sig     optional: a signature over the manifest, see ``stream.signature``
 
 Rules:
 - ``manifest.json`` carries the sha256 of every other file. A folder is used only after ``verify`` has read
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from stream import signature
 from stream.core.events import Label  # noqa: TC001  # msgspec reads the annotation
-from stream.errors import BundleError
+from stream.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +135,11 @@ def load_manifest(path: Path) -> Manifest:
     Raises:
         BundleError: there is no such folder, no manifest in it, or it cannot be used.
     """
+    return _read_manifest(path)[0]
+
+
+def _read_manifest(path: Path) -> tuple[Manifest, bytes]:
+    """The manifest, and the bytes that it was read from."""
     if not path.is_dir():
         raise BundleError(
             f"There is no bundle folder {path}; name one that is there, in REVIEWPULSE_BUNDLE or here."
@@ -171,16 +178,43 @@ def load_manifest(path: Path) -> Manifest:
             f"{file} reads {manifest.tail_tokens} tokens of a text's end and {manifest.max_length} in all; "
             "export the bundle anew."
         )
+    return manifest, raw
+
+
+def sign(path: Path, private_key: Path) -> Manifest:
+    """Signs a bundle that is whole; an earlier signature is replaced.
+
+    Raises:
+        BundleError: as ``verify``.
+        UsageError: the key cannot be used, or the signature not be written.
+    """
+    verify(path)
+    manifest, raw = _read_manifest(path)
+    line = signature.sign(raw, private_key)
+    unfinished = path / f".{signature.SIGNATURE}.new"
+    try:
+        unfinished.write_bytes(line)
+        unfinished.replace(path / signature.SIGNATURE)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
     return manifest
 
 
-def verify(path: Path) -> Manifest:
+def verify(path: Path, key: Path | None = None) -> Manifest:
     """Checks that a bundle is whole: every file is there and has the checksum its manifest states.
 
+    Args:
+        path: its folder.
+        key: the public key that its manifest must be signed for; None asks for no signature.
+
     Raises:
-        BundleError: as ``load_manifest``, or a file is missing, unreadable or not the one that was exported.
+        BundleError: as ``load_manifest``, or a file is missing, unreadable or not the one that was exported;
+            or the signature is missing or wrong.
+        UsageError: the key cannot be used.
     """
-    manifest = load_manifest(path)
+    manifest, raw = _read_manifest(path)
+    if key is not None:
+        signature.check(path, raw, key)
     for name in REQUIRED:
         if name not in manifest.files:
             raise BundleError(f"{path / MANIFEST} states no checksum of {name}; export the bundle anew.")

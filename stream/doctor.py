@@ -409,11 +409,12 @@ def scorer_findings(settings: Settings) -> Iterator[Finding]:
             "scorer", "warn", "the constant scorer: its scores mean nothing", "unset REVIEWPULSE_SCORER"
         )
         return
-    manifest = bundle.verify(settings.bundle)
+    manifest = bundle.verify(settings.bundle, settings.bundle_key)
+    signed = ", signed" if settings.bundle_key else ""
     yield Finding(
         "bundle",
         "ok",
-        f"{manifest.name} {manifest.version} ({', '.join(manifest.languages)}): all checksums agree",
+        f"{manifest.name} {manifest.version} ({', '.join(manifest.languages)}): all checksums agree{signed}",
     )
     try:
         provider = load_scorer(settings).provider

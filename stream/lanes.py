@@ -72,6 +72,8 @@ class Lane:
     closed: bool = False
     generation: int = 0
     """Of the counters it was opened on; what is judged here is for no other."""
+    erased: tuple[int, ...] = ()
+    """How often something had been erased from them then: what is remembered here may bring back no more."""
     applied: list[int] = field(default_factory=list)
     """Highest offset the store has confirmed, by shard."""
     judged: list[int] = field(default_factory=list)
@@ -125,6 +127,7 @@ class Confirmed(NamedTuple):
     generation: int
     applied: tuple[int, ...]
     """By shard."""
+    erased: tuple[int, ...]
 
 
 def partition_name(tp: TP) -> str:
@@ -289,6 +292,7 @@ class Lanes:
                 epoch,
                 position.log,
                 generation=position.generation,
+                erased=position.erased,
                 applied=list(position.applied),
                 judged=list(position.applied),
                 seen=recalled.seen,
@@ -304,7 +308,7 @@ class Lanes:
     def confirmed(self) -> dict[TP, Confirmed]:
         """What the store has confirmed of each open lane."""
         return {
-            tp: Confirmed(lane.name, lane.epoch, lane.generation, tuple(lane.applied))
+            tp: Confirmed(lane.name, lane.epoch, lane.generation, tuple(lane.applied), lane.erased)
             for tp, lane in self._lanes.items()
             if not lane.closed
         }

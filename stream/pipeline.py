@@ -45,7 +45,7 @@ from stream.core.decode import DeadLetter, Limits, decode_run
 from stream.lanes import RunMissing
 from stream.record import Basis, Judge, Part, Timing
 from stream.scorer import isolate
-from stream.store.contract import MOVED
+from stream.store.contract import ERASED, MOVED
 from stream.tasks import end
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ LEAST_WINDOW = 256
 """Events a window may always hold: enough for sorting by length to pay (useful-token share 0.9)."""
 
 
+FORGOTTEN = "something was erased from Redis, and what was remembered of it must go, too"
 DIED_OF_IT = "workers died while they worked on this record and nothing else; it was not tried again"
 
 
@@ -292,12 +293,15 @@ class Pipeline:
         # Noted before the store is read: what is applied meanwhile makes the stored offset higher.
         confirmed = self._lanes.confirmed()
         stored = await self._store.applied([each.name for each in confirmed.values()])
-        generation = self._store.generation
-        for tp, (name, epoch, of_generation, applied) in confirmed.items():
+        generation, erased = self._store.generation, self._store.erased
+        for tp, (name, epoch, of_generation, applied, erased_before) in confirmed.items():
             if not self._lanes.is_current(tp, epoch):
                 continue  # it was read anew meanwhile
             if of_generation != generation:
                 self._start_rewind(tp, "the counters moved to another generation")
+                continue
+            if erased_before != erased:
+                self._start_rewind(tp, FORGOTTEN)
                 continue
             holds = stored[name]
             if any(has < had for has, had in zip(holds, applied, strict=True)):
@@ -442,7 +446,7 @@ class Pipeline:
         # task until the collector comes, and what a lane remembers is megabytes (docs/soak.md).
         found = await asyncio.gather(*(self._states(part, lane) for part, lane in parts))
         based = [
-            (part, lane, Basis(tuple(lane.judged), states, lane.seen, lane.generation, lane.model))
+            (part, lane, _basis(lane, states))
             for (part, lane), states in zip(parts, found, strict=True)
             if states is not None
         ]
@@ -559,6 +563,10 @@ class Pipeline:
             self._quiet.set()
 
 
+def _basis(lane: Lane, states: Mapping[str, bytes | None]) -> Basis:
+    return Basis(tuple(lane.judged), states, lane.seen, lane.generation, lane.model, lane.erased)
+
+
 def _decode_uncondemned(lane: Lane, records: Sequence[ConsumerRecord], limits: Limits) -> Decoded:
     """Decodes what workers did not die of."""
     condemned = lane.note.condemned
@@ -573,6 +581,8 @@ def _why_refused(step: Apply, instead: int) -> str:
     offsets = f"offsets {step.base + 1} to {step.last} refused"
     if instead == MOVED:
         return f"{offsets}: the counters moved to another generation"
+    if instead == ERASED:
+        return f"{offsets}: {FORGOTTEN}"
     return f"{offsets}, {instead} is stored: {_problem(instead, step.base)}"
 
 

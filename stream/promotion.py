@@ -25,7 +25,7 @@ from stream import bundle
 from stream.core.shadow import Gates
 from stream.errors import BundleError, DependencyError, UsageError
 from stream.redis_config import connect
-from stream.redis_errors import REDIS_ERRORS, failure
+from stream.redis_errors import REDIS_ERRORS, failure, words
 from stream.redis_trip import exchange, exchange_async
 from stream.store.layout import read_written
 
@@ -235,4 +235,4 @@ class Promotions:
         try:
             return await exchange_async(self._client, commands)
         except REDIS_ERRORS as error:
-            raise DependencyError(f"Redis: {error}") from error
+            raise DependencyError(f"Redis: {words(error)}") from error

@@ -138,6 +138,8 @@ class Basis(NamedTuple):
     """Of the counters that all this is of."""
     model: str = ""
     """The version that scored what came before it, as far as this worker has had it noted."""
+    erased: tuple[int, ...] = ()
+    """How often something had been erased before any of it was read, by shard; empty for never."""
 
 
 class Judged(NamedTuple):
@@ -267,6 +269,7 @@ def _step(
         seen=fresh.remembered(products, part.last_offset, seen.kept) if seen else [],
         forgotten=segments_out_of_reach(applied[shard], part.last_offset, seen.kept) if seen else [],
         generation=basis.generation,
+        erased=basis.erased[shard] if basis.erased else 0,
     )
 
 

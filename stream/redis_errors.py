@@ -5,11 +5,14 @@ Rules:
   somebody mends the server, or by itself, and callers repeat themselves.
 - A server that refuses us (login, permission, certificate), or is of another kind than the URL says, is a
   ``UsageError`` when we start. Later it is waited for: passwords and certificates are renewed under way.
+- A server's own words are passed on without what it repeats of ours: one that does not know HELLO or AUTH
+  answers "unknown command 'AUTH', with args beginning with: 'ops' 'the password'".
 - A missing permission is always a ``UsageError``; anything else is ours, and crashes.
 """
 
 from __future__ import annotations
 
+import re
 import ssl
 from typing import TYPE_CHECKING
 
@@ -33,7 +36,7 @@ from redis.exceptions import (
 from redis.sentinel import MasterNotFoundError
 
 from stream.errors import DependencyError, UsageError
-from stream.redis_url import is_cluster, shown_url
+from stream.redis_url import is_cluster, scheme_of, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,6 +67,7 @@ _PASSING_REPLIES = (
     "BUSY",
     "FAILOVER",
 )
+_NO_LOGIN = re.compile(r"(ERR )?unknown command .(AUTH|HELLO)\b", re.IGNORECASE)
 _SLOT_ON_ITS_WAY = "ttempted to access a non local key"
 """Redis' and Valkey's word to a script in a slot that moves to another master; ours has written nothing then
 (see ``apply.lua``)."""
@@ -92,16 +96,36 @@ def told(error: Exception, url: str) -> str:
     cause = _cause(error)
     if isinstance(cause, OutOfMemoryError):
         remedy = "raise its maxmemory, and never let it evict"
-        return f"Redis at {shown_url(url)} is full: {remedy}. It said: {cause}"
+        return f"Redis at {shown_url(url)} is full: {remedy}. It said: {words(cause)}"
     refusal = _refusal(cause, url)
-    return f"Redis at {shown_url(url)} {refusal}" if refusal else f"Redis at {shown_url(url)}: {cause}"
+    if refusal:
+        return f"Redis at {shown_url(url)} {refusal}"
+    said = f"Redis at {shown_url(url)}: {words(cause)}"
+    if scheme_of(url).startswith("rediss") and isinstance(cause, ConnectionError | ConnectionResetError):
+        # Over TLS 1.3 that comes after the handshake, and whether its alert is read is a matter of luck.
+        return f"{said.rstrip('.')}. If it stays so, it may ask for a client's REVIEWPULSE_REDIS_CERT_FILE."
+    return said
+
+
+def words(error: Exception) -> str:
+    """What a server, or the way to it, said; without what it repeats of what it was told.
+
+    >>> words(ResponseError("unknown command 'AUTH', with args beginning with: 'ops' 'hunter2' "))
+    "unknown command 'AUTH'"
+    >>> words(AuthenticationError("invalid username-password pair: hunter2"))
+    'the user or the password is wrong, the user is disabled, or a password is missing'
+    """
+    cause = _cause(error)
+    if isinstance(cause, AuthenticationError):
+        return "the user or the password is wrong, the user is disabled, or a password is missing"
+    return str(cause).partition(", with args beginning with")[0]
 
 
 def _refusal(error: Exception, url: str) -> str | None:
     """What completes "Redis at ... " when a server refuses us, or is not what the URL says."""
     if isinstance(error, AuthenticationError | AuthorizationError | NoPermissionError):
         return (
-            f"refuses this user: {error}."
+            f"refuses this user: {words(error)}."
             " Check REVIEWPULSE_REDIS, REVIEWPULSE_REDIS_PASSWORD and the ACL (docs/redis.md)."
         )
     if isinstance(error, MasterNotFoundError | AsyncMasterNotFoundError):
@@ -129,6 +153,11 @@ def _other_kind(error: Exception, url: str) -> str | None:
         return "is a node of a cluster: write redis+cluster:// in REVIEWPULSE_REDIS."
     if "cluster support disabled" in str(error):
         return "is no cluster: write redis:// in REVIEWPULSE_REDIS."
+    if _NO_LOGIN.match(str(error)):
+        return (
+            "knows no login with a user name: upgrade it to Redis 6.2 or Valkey, or leave the user out of"
+            " REVIEWPULSE_REDIS."
+        )
     if "unknown command 'SENTINEL'" in str(error):
         return "is no sentinel: write redis:// in REVIEWPULSE_REDIS, or the sentinels' addresses."
     return None

@@ -59,6 +59,7 @@ class _Found(NamedTuple):
     applied: tuple[int, ...]
     """The same, of the log that it is."""
     generation: int
+    erased: tuple[int, ...]
     first: int
     end: int
     is_known: bool
@@ -102,7 +103,9 @@ class Resume:
             for found in await self._look(unsettled, kafka):
                 if not await self._changed(found, kafka):
                     offset = max(min(found.applied) + 1, found.first)
-                    positions[found.tp] = Position(offset, found.applied, found.generation, found.now)
+                    positions[found.tp] = Position(
+                        offset, found.applied, found.generation, found.now, found.erased
+                    )
         self._read |= tps
         return positions
 
@@ -125,6 +128,7 @@ class Resume:
         stored = await retry(lambda: self._store.applied(sorted(names)), "ask Redis where to begin")
         if self._store.generation != generation:
             return []  # the counters have moved, and what was noted may have changed
+        erased = self._store.erased
         ends = await kafka.ends(tps)
         return [
             _Found(
@@ -134,6 +138,7 @@ class Resume:
                 under_noted=stored[log_partition(partition, before[tp])],
                 applied=(applied := stored[log_partition(partition, now[tp])]),
                 generation=generation,
+                erased=erased,
                 first=ends[tp][0],
                 end=ends[tp][1],
                 is_known=bool(before[tp]) or max(applied) != NOTHING_APPLIED,

@@ -51,6 +51,8 @@ class Position(NamedTuple):
     """Of the counters that ``applied`` is about."""
     log: str = ""
     """The log that these are offsets of; see ``Run``."""
+    erased: tuple[int, ...] = ()
+    """How often something had been erased from the counters, by shard; empty for never."""
 
 
 @dataclass

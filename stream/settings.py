@@ -30,8 +30,14 @@ if TYPE_CHECKING:
 
 PREFIX = "REVIEWPULSE_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
-TEST_VARIABLES = {f"{PREFIX}TEST_KAFKA", f"{PREFIX}TEST_REDIS"}
-"""Servers that the tests are to use instead of embedded ones."""
+TEST_VARIABLES = {
+    f"{PREFIX}TEST_{name}"
+    for name in (
+        *("KAFKA", "KAFKA_SECURITY", "KAFKA_MECHANISM", "KAFKA_USERNAME", "KAFKA_PASSWORD", "KAFKA_CA_FILE"),
+        "REDIS",
+    )
+}
+"""Servers that the tests are to use instead of embedded ones, and how to be let in there."""
 SHIPPED_BUNDLE = Path(__file__).parent / "bundles" / "en-zh"
 
 
@@ -112,6 +118,11 @@ class Settings(BaseSettings):
         "onnx", description="`onnx` scores with the bundle; `constant` is for tests and benches."
     )
     bundle: Path = Field(SHIPPED_BUNDLE, description="Folder of the model bundle.")
+    bundle_key: Path | None = Field(
+        None,
+        description="Public key (PEM) that bundles must be signed for, `reviewpulse bundle sign`; unsigned or"
+        " altered ones are refused then.",
+    )
     provider: Literal["auto", "cpu", "cuda"] = Field(
         "auto",
         description="Execution provider. `cuda` fails where CUDA cannot be used; `auto` falls back to CPU.",

@@ -16,7 +16,7 @@ import numpy as np
 
 from stream.core.shadow import Comparison
 from stream.errors import DependencyError
-from stream.redis_errors import REDIS_ERRORS
+from stream.redis_errors import REDIS_ERRORS, words
 from stream.redis_trip import exchange_async
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ class StatusBoard:
         try:
             return await exchange_async(self._client, commands)
         except REDIS_ERRORS as error:
-            raise DependencyError(f"Redis: {error}") from error
+            raise DependencyError(f"Redis: {words(error)}") from error
 
 
 def _decoded(board: dict[bytes, bytes]) -> list[WorkerStatus]:

@@ -22,6 +22,7 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from stream.errors import DependencyError
 from stream.kafka_config import kafka_python_config
+from stream.kafka_refusal import no_broker
 from stream.settings import dead_letter_topic
 
 if TYPE_CHECKING:
@@ -135,10 +136,11 @@ def open_admin(settings: Settings, *, timeout_s: float = TIMEOUT_S) -> Iterator[
         yield admin
     except (KafkaError, OSError, ValueError) as error:
         doing = "answers" if admin is None else "does its part"
-        raise DependencyError(
+        otherwise = (
             f"No Kafka broker {doing} at {settings.kafka} ({settings.kafka_security}): {told(error)}."
             " Start one, or set REVIEWPULSE_KAFKA; `reviewpulse local` starts one here."
-        ) from error
+        )
+        raise DependencyError(no_broker(settings, otherwise) if admin is None else otherwise) from error
     finally:
         if admin is not None:
             admin.close()

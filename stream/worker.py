@@ -36,10 +36,11 @@ from stream.core.decode import Limits
 from stream.core.watch import Limits as WatchLimits
 from stream.core.watch import Seen
 from stream.detectors import detector_of, oddities
-from stream.errors import BundleError, DependencyError
+from stream.errors import BundleError, DependencyError, UsageError
 from stream.faust_config import faust_broker, faust_credentials
 from stream.health import HealthServer, address_of, pages
 from stream.kafka_config import aiokafka_config
+from stream.kafka_refusal import refusal
 from stream.lanes import Lanes
 from stream.lookout import BEAT_S, Lookout
 from stream.pipeline import Pipeline, PipelineSettings
@@ -420,6 +421,9 @@ class Worker:
             await client.bootstrap()
             metadata = await client.fetch_all_metadata()
         except KafkaError as error:
+            # A worker that is refused says so and ends, as with Redis: waiting mends no certificate.
+            if (why := await asyncio.to_thread(refusal, self._settings)) is not None:
+                raise (UsageError if why.is_sure else DependencyError)(why.sentence) from error
             raise DependencyError(f"Kafka at {self._settings.kafka}: {error!r}") from error
         finally:
             await client.close()

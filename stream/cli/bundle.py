@@ -55,6 +55,41 @@ def verify(folder: Path = Folder, as_json: bool = AsJson) -> None:
         raise typer.Exit(1)
 
 
+@bundle.command("keygen")
+def keygen(
+    key: Path = typer.Argument(
+        metavar="FILE", help="Where the private key goes; FILE.pub takes the public one."
+    ),
+) -> None:
+    """Makes a pair of keys (Ed25519, PEM): one half signs bundles, the other goes to every worker.
+
+    Keep the private one where releases are made, not where workers run. Exit code 2 where a file is there.
+    """
+    from pathlib import Path as AnyPath
+
+    from stream.signature import make_keys
+
+    public = AnyPath(f"{key}.pub")
+    make_keys(key, public)
+    print(f"{key} signs bundles: keep it secret. Workers get REVIEWPULSE_BUNDLE_KEY={public}.")
+
+
+@bundle.command("sign")
+def sign(
+    folder: Path = Folder,
+    key: Path = typer.Option(..., "--key", metavar="FILE", help="The private key, from `bundle keygen`."),
+) -> None:
+    """Signs a bundle: writes `manifest.sig` beside the manifest, which has the checksums of all other files.
+
+    The bundle is verified first. Where REVIEWPULSE_BUNDLE_KEY names the public key, workers, `promote` and
+    `verify` refuse every other bundle. Exit code 2 when the bundle or the key is not right.
+    """
+    from stream.bundle import sign as sign_bundle
+
+    manifest = sign_bundle(folder, key)
+    print(f"{folder} is signed: {manifest.name} {manifest.version}.")
+
+
 @bundle.command("show")
 def show(folder: Path = Folder, as_json: bool = AsJson) -> None:
     """What a bundle says of itself; its files are not read.
@@ -179,7 +214,7 @@ def promote(
     settings = load()
     manifest = bundles.load_manifest(folder)
     try:
-        bundles.verify(folder)
+        bundles.verify(folder, settings.bundle_key)
     except BundleError as error:
         _end(_refused(str(error)), manifest.version, as_json=as_json)
     if manifest.forced and not force:

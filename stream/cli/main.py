@@ -25,6 +25,7 @@ from stream.cli.digest import digest
 from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
 from stream.cli.dump import dump
+from stream.cli.forget import forget
 from stream.cli.ingest import ingest
 from stream.cli.local import local
 from stream.cli.notify import notify
@@ -106,6 +107,7 @@ def command_line() -> typer.Typer:
     app.command("backtest")(backtest)
     app.command("rebuild")(rebuild)
     app.command("reshard")(reshard)
+    app.command("forget")(forget)
     app.command("counters")(counters)
     app.command("top")(top)
     app.command("alerts")(alerts)

@@ -30,7 +30,7 @@ from stream.core.buckets import CODES, MINUTE_MS, WINDOWS, window_fields
 from stream.core.events import CHANNELS, Channel
 from stream.errors import DependencyError, UsageError
 from stream.store.contract import log_partition, plain_partition
-from stream.store.layout import MARK_FIELD, Layout, UnknownLayout, read_written
+from stream.store.layout import NO_OFFSETS, Layout, UnknownLayout, read_written
 from stream.store.missing import Missing, union
 from stream.store.values import CURRENT, TOTAL, slot_of, unpack_current, unpack_slot, unpack_total
 
@@ -455,8 +455,7 @@ def ask_applied(layout: Layout) -> Question[dict[str, int]]:
     ]
     logs = {name.decode(): log.decode() for name, log in _pairs(noted)}
     stored = [
-        {name.decode(): int(at) for name, at in _pairs(each) if name != MARK_FIELD.encode()}
-        for each in by_shard
+        {name.decode(): int(at) for name, at in _pairs(each) if name not in NO_OFFSETS} for each in by_shard
     ]
     names = {name for each in stored for name in each}
     return {

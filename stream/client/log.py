@@ -18,6 +18,7 @@ from kafka.errors import KafkaError
 
 from stream.errors import DependencyError
 from stream.kafka_config import kafka_python_config
+from stream.kafka_refusal import no_broker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,10 +47,11 @@ def open_consumer(settings: Settings, *, group: str | None = None) -> KafkaConsu
             metrics_enabled=False,
         )
     except (KafkaError, OSError) as error:
-        raise DependencyError(
+        otherwise = (
             f"No Kafka broker answers at {settings.kafka} ({error}): is it running, and is REVIEWPULSE_KAFKA"
             " its address?"
-        ) from error
+        )
+        raise DependencyError(no_broker(settings, otherwise)) from error
 
 
 def partitions_of(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:

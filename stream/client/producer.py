@@ -29,6 +29,7 @@ from stream.client.validation import check, limits_of
 from stream.core.events import EVENT_TYPES, Channel, Chat, EventTime, Review
 from stream.errors import DependencyError, EventError, UsageError
 from stream.kafka_config import kafka_python_config
+from stream.kafka_refusal import no_broker
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -319,10 +320,11 @@ def open_producer(
             metrics_enabled=False,
         )
     except KafkaError as error:
-        raise DependencyError(
+        otherwise = (
             f"No Kafka broker answers at {settings.kafka} ({error}): is it running, and is"
             " REVIEWPULSE_KAFKA its address?"
-        ) from error
+        )
+        raise DependencyError(no_broker(settings, otherwise)) from error
 
 
 def topic_of(topics: Mapping[str, str], channel: str) -> str:

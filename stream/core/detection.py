@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from stream.core import spike_state, surge, threshold
+from stream.core.complaints import Complaints
+from stream.core.damping import Damping
 from stream.core.events import CHANNELS
 from stream.core.priors import DEFAULT
 from stream.core.spike import SpikeDetector
@@ -26,10 +28,10 @@ from stream.core.surge import SurgeDetector
 from stream.core.threshold import ThresholdDetector
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from stream.core.background import Background
-    from stream.core.events import Alert, Channel
+    from stream.core.events import Alert, Channel, Quote
     from stream.core.priors import Priors
     from stream.core.rules import Builtin, Minimums, Rules
     from stream.core.spike import Observation, SpikeRule
@@ -240,3 +242,49 @@ def follow(packed: bytes, sequences: Mapping[str, int]) -> bytes:
             # What a firing alert has given out itself, they know; the next one follows.
             each.told = known - each.given_out
     return opened.packed()
+
+
+def without_author(packed: bytes, author: int | None, events: Collection[str]) -> bytes | None:
+    """The state without what it holds of a customer; None where it holds nothing.
+
+    The author's hash goes, and with it all quotes, sentences, phrases and texts' hashes of the same rule:
+    they do not say whose they are. What has been counted and judged stays, and so does an alert that fires.
+
+    Args:
+        packed: a state.
+        author: ``stream.core.damping.author_hash``; None where it is not known.
+        events: ids of the author's events.
+    """
+    opened = _Opened.of(packed)
+    found = False
+    if opened.spike is not None and _concerns(
+        opened.spike.damping.authors, opened.spike.quotes, author, events
+    ):
+        opened.spike.damping = _without(opened.spike.damping, author)
+        opened.spike.quotes = []
+        if opened.spike.complaints is not None:
+            opened.spike.complaints = Complaints(number=opened.spike.complaints.number)
+        found = True
+    if opened.surge is not None and _concerns(
+        opened.surge.heard.authors, opened.surge.quotes, author, events
+    ):
+        opened.surge.heard = _without(opened.surge.heard, author)
+        opened.surge.quotes = []
+        found = True
+    for rule in opened.thresholds.values():
+        evidence = rule.evidence
+        if evidence is not None and _concerns(evidence.authors, evidence.quotes, author, events):
+            evidence.authors = [each for each in evidence.authors if each != author]
+            evidence.quotes = []
+            found = True
+    return opened.packed() if found else None
+
+
+def _concerns(
+    authors: Collection[int], quotes: Collection[Quote], author: int | None, events: Collection[str]
+) -> bool:
+    return author in authors or any(quote.event_id in events for quote in quotes)
+
+
+def _without(damping: Damping, author: int | None) -> Damping:
+    return Damping([each for each in damping.authors if each != author])

@@ -26,12 +26,15 @@ import msgspec
 from msgspec.structs import replace
 
 from stream.core.events import Alert, event_time_ms, rfc3339
+from stream.core.forgetting import is_quoted, without_words
 from stream.core.incident import Gathering, Incidents, Start
 from stream.core.notify import NAMED, Incident, Notification, Policy, Telling, due, milliseconds
 from stream.core.silence import Said
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from stream.core.forgetting import Customer
 
 MOST_THREADS = 4_096
 MOST_SEEN = 4_096
@@ -289,12 +292,41 @@ class Notifier:
         is_fresh = abs(now_ms - thread.changed_ms) < milliseconds(interval_s)
         return not is_fresh and not thread.telling.is_within(now_ms, interval_s)
 
+    def forget_product(self, product_id: str) -> list[str]:
+        """Forgets a product: what fires of it will neither be told again nor its end.
+
+        Returns:
+            Its threads.
+        """
+        state = self._state
+        starts = state.incidents.starts
+        state.incidents.starts = [each for each in starts if each.product_id != product_id]
+        gone = [key for key, each in state.threads.items() if each.alert.product_id == product_id]
+        gone += [each.thread for each in starts if each.product_id == product_id]
+        for key in gone:
+            if (thread := state.threads.get(key)) is not None:
+                for alert_id in (thread.alert.id, *thread.firing):
+                    state.sequences.pop(alert_id, None)
+            self._drop(key)
+        return list(dict.fromkeys(gone))
+
+    def forget_words(self, customer: Customer) -> int:
+        """Takes a customer's words out of what will be told; says of how many threads."""
+        quoting = [each for each in self._state.threads.values() if is_quoted(each.alert, customer)]
+        for thread in quoting:
+            thread.alert = without_words(thread.alert)
+        return len(quoting)
+
     def _make_room(self) -> None:
         threads = self._state.threads
         if len(threads) < MOST_THREADS:
             return
-        least = min(threads, key=lambda key: (bool(threads[key].firing), threads[key].changed_ms))
-        forgotten = threads.pop(least)
+        self._drop(min(threads, key=lambda key: (bool(threads[key].firing), threads[key].changed_ms)))
+
+    def _drop(self, key: str) -> None:
+        forgotten = self._state.threads.pop(key, None)
+        if forgotten is None:
+            return
         incident = self._state.incidents.on.get(forgotten.incident)
         if incident is not None:
             incident.total -= 1

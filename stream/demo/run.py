@@ -82,7 +82,7 @@ def run(
         UsageError: the local servers are not installed.
         DependencyError: a server or the worker failed; its log is kept, and the message says where.
     """
-    bundle.verify(given.bundle)  # one sentence now instead of a worker's log later
+    bundle.verify(given.bundle, given.bundle_key)  # one sentence now instead of a worker's log later
     shop = Shop(seed)
     with ExitStack() as resources:
         logs = resources.enter_context(_kept_on_failure())

@@ -51,8 +51,10 @@ def examine(settings: Settings) -> list[Check]:
     """Checks the bundle of ``settings``, on the provider that they ask for."""
     checks = []
     try:
-        manifest = bundle.verify(settings.bundle)
+        manifest = bundle.verify(settings.bundle, settings.bundle_key)
         checks.append(Check("files", True, f"{len(manifest.files)} files have the checksums of the manifest"))
+        if settings.bundle_key is not None:
+            checks.append(Check("signature", True, f"the manifest is signed for {settings.bundle_key}"))
         from stream.scorer.onnx import OnnxScorer  # noqa: PLC0415  # half a second and 60 MB
 
         scorer = OnnxScorer(

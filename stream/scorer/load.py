@@ -1,7 +1,7 @@
 """From settings to a scorer that is ready to score.
 
 Rules:
-- A bundle's checksums are verified before anything of it is loaded.
+- A bundle's checksums, and its signature where one is asked for, are verified before any of it is loaded.
 - The constant scorer needs no bundle and imports no ONNX Runtime.
 """
 
@@ -26,7 +26,7 @@ def load_scorer(settings: Settings) -> Scorer[Any]:
     """
     if settings.scorer == "constant":
         return ConstantScorer()
-    manifest = bundle.verify(settings.bundle)
+    manifest = bundle.verify(settings.bundle, settings.bundle_key)
     from stream.scorer.onnx import OnnxScorer  # noqa: PLC0415  # half a second and 60 MB
 
     scorer = OnnxScorer(

@@ -4,7 +4,7 @@
 -- ARGV[1] partition, "topic:number"
 -- ARGV[2] base: the offset this step builds on, -1 for none
 -- ARGV[3] msgpack: {last, prefix, channel, arrival_ms, ledger, groups, products, transitions, seen, forgotten,
---         clustered, model}
+--         clustered, model, erased}
 --           ledger       {{field, count}, ...}
 --           groups       {{bucket field, ...}, ...}: events of one minute go to the same buckets
 --           products     flat, for nested arrays cost three times as much: of each product its id, late,
@@ -15,17 +15,18 @@
 --           forgotten    {key, ...}
 --           clustered    whether this is a node of a cluster
 --           model        the version that scored this step, where that is to be noted; else empty
+--           erased       how often something had been erased from the shard when its states were read
 -- ARGV[4] the detector states of the products (length 0: leave the stored one), then the transitions' JSON,
 --         then the fingerprints, end to end: Lua's msgpack knows no binary type
--- Returns false when applied, the offset that is stored instead of the base, or -2 when the counters are moved
--- to another generation (see stream/store/layout.py).
+-- Returns false when applied, the offset that is stored instead of the base, -2 when the counters are moved to
+-- another generation, or -3 when something was erased since (see stream/store/layout.py).
 --
 -- The fleet's hash is written as a product's is, from the sums of the products': see docs/redis-layout.md.
 --
 -- A lower stored offset means Redis lost writes (a gap), a higher one that somebody else applied them (a
 -- duplicate, a zombie). Either way nothing is written, and the worker goes by what is stored.
 
-local found = redis.call('HMGET', KEYS[1], ARGV[1], 'moved')
+local found = redis.call('HMGET', KEYS[1], ARGV[1], 'moved', 'erased')
 if found[2] then
   return -2
 end
@@ -45,8 +46,11 @@ local FIRST_SLOT, LAPS = { 0, 100, 200 }, 65536
 local MODELS_NOTED = 16 -- of a partition, the latest
 local CHUNK = 2000 -- arguments of one call; Lua's stack holds some 8,000
 
-local last, prefix, channel, arrival_ms, ledger, groups, products, transitions, seen, forgotten, clustered, model =
-  unpack(cmsgpack.unpack(ARGV[3]))
+local last, prefix, channel, arrival_ms, ledger, groups, products, transitions, seen, forgotten, clustered, model,
+  erased = unpack(cmsgpack.unpack(ARGV[3]))
+if tonumber(found[3] or 0) ~= erased then
+  return -3
+end
 local call, unpack_struct, pack_struct = redis.call, struct.unpack, struct.pack
 local models = prefix .. 'models'
 

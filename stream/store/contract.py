@@ -6,6 +6,8 @@ Rules:
 - It is fenced: an apply names the offset it builds on, and is refused when another is stored.
 - Counters live in generations (``stream.store.layout``). An apply names the one it was made for, and is
   refused when that is not the live one any more.
+- So it is when something was erased (``reviewpulse forget``) since the states it builds on were read: what a
+  worker remembers must not bring it back.
 - A store does not retry. When a call fails with ``DependencyError`` the step may or may not have happened;
   repeating it is safe, because the fence lets it happen once.
 """
@@ -23,6 +25,8 @@ NOTHING_APPLIED = -1
 """Stands for "no offset stored"."""
 MOVED = -2
 """Stands for "the counters moved to another generation"."""
+ERASED = -3
+"""Stands for "something was erased since"."""
 
 
 def log_partition(partition: str, log: str) -> str:
@@ -84,6 +88,8 @@ class Apply(NamedTuple):
     model: str = ""
     """The version that scored it, where that is to be noted: with a lane's first step and after a switch. The
     store notes it when it is not the one noted last."""
+    erased: int = 0
+    """How often something had been erased from this shard when the lane it builds on was opened."""
 
 
 class Move(NamedTuple):
@@ -152,6 +158,11 @@ class CounterStore(Protocol):
         """The generation that ``applied`` last answered for."""
         ...
 
+    @property
+    def erased(self) -> tuple[int, ...]:
+        """How often something had been erased, by shard, when ``applied`` last answered; empty for never."""
+        ...
+
     async def open(self) -> None:
         """Connects; goes by the stored layout, or writes one.
 
@@ -207,7 +218,8 @@ class CounterStore(Protocol):
         """Runs each step.
 
         Returns:
-            For each None where it was applied, else the offset stored instead of its base, or ``MOVED``.
+            For each None where it was applied, else the offset stored instead of its base, ``MOVED`` or
+            ``ERASED``.
         """
         ...
 

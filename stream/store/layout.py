@@ -21,6 +21,10 @@ LAYOUT_VERSION = 6
 
 MARK_FIELD = "moved"
 """Field of a generation's offsets that refuses every step. No ``topic:number`` is called so."""
+ERASED_FIELD = "erased"
+"""Field there that counts how often something was erased from the shard: steps of before are refused."""
+NO_OFFSETS = frozenset({MARK_FIELD.encode(), ERASED_FIELD.encode()})
+"""Fields there that are no partition's offset."""
 
 
 def shard_of(product_id: str, shards: int) -> int:
@@ -86,7 +90,7 @@ class Layout:
         return f"{self._prefixes[shard]}active"
 
     def offsets(self, shard: int) -> str:
-        """Hash of the highest applied offset by ``topic:partition@log``; a ``Mark`` in ``MARK_FIELD``."""
+        """Hash of the highest applied offset by ``topic:partition@log``; also ``NO_OFFSETS``."""
         return f"{self._prefixes[shard]}offsets"
 
     @property

@@ -6,7 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
 from stream.core.buckets import RESOLUTIONS, field, is_expired
+from stream.core.events import CHANNELS
 from stream.store.contract import (
+    ERASED,
     NOTHING_APPLIED,
     Apply,
     Move,
@@ -49,6 +51,7 @@ class MemoryStore:
         self.models: dict[str, list[tuple[int, str]]] = {}
         self.ledger: Counter[str] = Counter()
         self.outboxes: list[dict[str, OutboxEntry]] = [{} for _ in range(shards)]
+        self.erasures = [0] * shards
         self.round_trips = 0
         self._entries = 0
 
@@ -61,6 +64,18 @@ class MemoryStore:
     def generation(self) -> int:
         """There is but one."""
         return 0
+
+    @property
+    def erased(self) -> tuple[int, ...]:
+        """See ``CounterStore``."""
+        return tuple(self.erasures) if any(self.erasures) else ()
+
+    def erase(self, product_id: str) -> None:
+        """Forgets a product, as ``reviewpulse forget`` does."""
+        self.erasures[self._layout.shard(product_id)] += 1
+        self.products.pop(product_id, None)
+        for channel in CHANNELS:
+            self.detector_states.pop((channel, product_id), None)
 
     async def open(self) -> None:
         """Nothing to connect to."""
@@ -149,10 +164,17 @@ class MemoryStore:
         self.round_trips += 1
         return [self._apply(step) for step in steps]
 
-    def _apply(self, step: Apply) -> int | None:
+    def _instead(self, step: Apply) -> int | None:
+        """What refuses a step."""
         stored = self.offsets[step.shard].get(step.partition, NOTHING_APPLIED)
         if stored != step.base:
             return stored
+        return ERASED if self.erasures[step.shard] != step.erased else None
+
+    def _apply(self, step: Apply) -> int | None:
+        instead = self._instead(step)
+        if instead is not None:
+            return instead
         for product in step.products:
             _add(self.products, product.product_id, product, step.arrival_ms)
             if product.state is not None:

@@ -29,7 +29,7 @@ from stream.redis_trip import exchange_async
 from stream.redis_url import is_cluster, shown_url
 from stream.store.contract import MOVED, NOTHING_APPLIED, Apply, Move, OutboxEntry, StoredSeen, StoredStates
 from stream.store.generations import Generations
-from stream.store.layout import MARK_FIELD, Layout, UnknownLayout, Written, read_written
+from stream.store.layout import ERASED_FIELD, MARK_FIELD, Layout, UnknownLayout, Written, read_written
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -75,6 +75,7 @@ class RedisStore:
         self._generations = Generations(client, layout.namespace)
         self._url = url
         self._is_cluster = is_cluster(url)
+        self._erased: tuple[int, ...] = ()
 
     @property
     def shards(self) -> int:
@@ -85,6 +86,11 @@ class RedisStore:
     def generation(self) -> int:
         """The generation that ``applied`` last answered for."""
         return self._layout.generation
+
+    @property
+    def erased(self) -> tuple[int, ...]:
+        """How often something had been erased when ``applied`` last answered; see ``CounterStore``."""
+        return self._erased
 
     async def open(self) -> None:
         """Asks for the permissions and agrees on the layout; see ``CounterStore``."""
@@ -130,14 +136,16 @@ class RedisStore:
             *by_shard, raw = await self._trip(
                 [
                     *(
-                        ("HMGET", layout.offsets(shard), *partitions, MARK_FIELD)
+                        ("HMGET", layout.offsets(shard), *partitions, MARK_FIELD, ERASED_FIELD)
                         for shard in range(layout.shards)
                     ),
                     ("GET", layout.layout_key),
                 ]
             )
-            marks = [row[-1] for row in by_shard if row[-1] is not None]
+            marks = [row[-2] for row in by_shard if row[-2] is not None]
             if await self._is_current(layout, raw, marks):
+                erased = tuple(int(row[-1] or 0) for row in by_shard)
+                self._erased = erased if any(erased) else ()
                 return {
                     partition: tuple(_offset(row[n]) for row in by_shard)
                     for n, partition in enumerate(partitions)
@@ -345,6 +353,7 @@ class RedisStore:
                 [layout.seen(shard, step.partition, segment) for segment in step.forgotten],
                 self._is_cluster,
                 step.model,
+                step.erased,
             )
         )
         fingerprints = [packed for _, packed in step.seen]

@@ -26,7 +26,7 @@ from stream.errors import ReviewpulseError, UsageError
 from stream.redis_errors import REDIS_ERRORS
 from stream.redis_trip import exchange_async
 from stream.store.generations import Found, Generations
-from stream.store.layout import MARK_FIELD, Mark, Old, Pending, Written, encode
+from stream.store.layout import ERASED_FIELD, MARK_FIELD, NO_OFFSETS, Mark, Old, Pending, Written, encode
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -229,8 +229,7 @@ class Switch:
             *([layout.notes, layout.logs, layout.models, layout.copied] if shard == 0 else []),
             *(key for name, at in applied.items() for key in seen_keys(layout, shard, name, at)),
         )
-        if applied:
-            await self._ask("HDEL", layout.offsets(shard), *applied)
+        await self._ask("HDEL", layout.offsets(shard), ERASED_FIELD, *applied)
 
     async def _write(self, written: Written) -> None:
         assert self._found is not None
@@ -255,7 +254,7 @@ class Switch:
 async def stored_offsets(client: AsyncClient, layout: Layout, shard: int) -> dict[str, int]:
     """Highest applied offset of every partition that a shard of a generation knows."""
     (stored,) = await exchange_async(client, [("HGETALL", layout.offsets(shard))])
-    return {name.decode(): int(at) for name, at in stored.items() if name != MARK_FIELD.encode()}
+    return {name.decode(): int(at) for name, at in stored.items() if name not in NO_OFFSETS}
 
 
 def seen_keys(layout: Layout, shard: int, partition: str, applied: int) -> list[str]:

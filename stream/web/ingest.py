@@ -31,6 +31,7 @@ from stream.backoff import FIRST_WAIT_S, LONGEST_WAIT_S
 from stream.client.validation import check, limits_of
 from stream.errors import EventError, UsageError
 from stream.kafka_config import aiokafka_config
+from stream.kafka_refusal import no_broker
 from stream.tasks import end, within
 from stream.web.errors import Unavailable
 
@@ -209,7 +210,8 @@ class Ingest:
                     return producer
                 trouble = f"Kafka has no topic {', '.join(missing)}: run `reviewpulse topics`."
             except KafkaError as error:
-                trouble = f"No Kafka broker answers at {self._settings.kafka} ({type(error).__name__})."
+                otherwise = f"No Kafka broker answers at {self._settings.kafka} ({type(error).__name__})."
+                trouble = await asyncio.to_thread(no_broker, self._settings, otherwise)
             except asyncio.CancelledError:
                 await _stop(producer)
                 raise

@@ -5,17 +5,12 @@ The embedded Valkey has no TLS, so a terminator in this process stands before it
 
 from __future__ import annotations
 
-import asyncio
-import datetime as dt
 import re
-import ssl
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
-import trustme
 from builders import alert, event
 
 from stream.client import EventProducer, LiveCounters, Notifications
@@ -26,6 +21,7 @@ from stream.core.silence import Acknowledgement, Silence
 from stream.deliver.intake import Sorter
 from stream.deliver.queue import Failure, Keys, Queue, Queues
 from stream.errors import DependencyError, UsageError
+from stream.forget import Forgetting
 from stream.local import HOST, LocalServers
 from stream.pipeline import Progress
 from stream.redis_config import connect, connect_async
@@ -38,95 +34,13 @@ from stream.store.layout import Layout
 from stream.store.redis import RedisStore
 from stream.topics import ensure
 from tests.integration.test_store import step_of
+from tests.integration.tls import Authority, TlsTerminator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PASSWORD, WRONG = "correct-horse", "wr0ng-secret"
 DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
-
-
-class TlsTerminator:
-    """Takes TLS connections on a free port and passes their bytes to a plain one."""
-
-    def __init__(self, upstream_port: int, context: ssl.SSLContext) -> None:
-        self._upstream_port = upstream_port
-        self._context = context
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever)
-        self.port = 0
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        self.port = asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(10)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(10)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-    async def _listen(self) -> int:
-        self._server = await asyncio.start_server(self._accept, HOST, 0, ssl=self._context)
-        return int(self._server.sockets[0].getsockname()[1])
-
-    async def _end(self) -> None:
-        self._server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        from_redis, to_redis = await asyncio.open_connection(HOST, self._upstream_port)
-        try:
-            await asyncio.gather(_pump(reader, to_redis), _pump(from_redis, writer))
-        finally:
-            to_redis.close()
-            writer.close()
-
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while data := await reader.read(1 << 16):
-            writer.write(data)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
-
-
-class Authority:
-    """A CA of the test's own, in a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._ca = trustme.CA()
-        self._folder = folder
-        self.file = folder / "ca.pem"
-        self._ca.cert_pem.write_to_path(str(self.file))
-
-    def server(
-        self, name: str = HOST, *, expired: bool = False, wants_client: bool = False
-    ) -> ssl.SSLContext:
-        """A server's TLS with a certificate for ``name``."""
-        until = dt.datetime.now(dt.UTC) - dt.timedelta(days=1) if expired else None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._ca.issue_cert(name, not_after=until).configure_cert(context)
-        if wants_client:
-            context.verify_mode = ssl.CERT_REQUIRED
-            self._ca.configure_trust(context)
-        return context
-
-    def client(self) -> dict[str, Path]:
-        """Settings of a client's certificate."""
-        certificate = self._ca.issue_cert("worker@reviewpulse.example")
-        cert, key = self._folder / "cert.pem", self._folder / "key.pem"
-        cert.write_bytes(b"".join(each.bytes() for each in certificate.cert_chain_pems))
-        certificate.private_key_pem.write_to_path(str(key))
-        return {"redis_cert_file": cert, "redis_key_file": key}
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +148,22 @@ async def test_delivering_needs_no_more_than_the_documents_give(valkey: LocalSer
         queues.leave()
     with Notifications(deliverer, group="notify.g", from_beginning=True) as told:
         assert list(told.available()) == []
+
+
+async def test_forgetting_needs_no_more_than_the_documents_give(valkey: LocalServers) -> None:
+    store = store_of(as_user("worker", port_of(valkey), "redis"))
+    await store.open()
+    step = step_of([event(product_id="toaster")], states={"toaster": b"x"}, transitions=[b"{}"])
+    assert await store.apply([step._replace(partition="chats:0")]) == [None]
+    await store.close()
+    eraser = as_user("eraser", port_of(valkey), "redis")
+    with connect(eraser) as client:
+        report = Forgetting(eraser, client, dry=False, with_kafka=False).product("toaster")
+        assert report.removed == {"counters and detector states": 2, "places in lists": 1}
+        assert Forgetting(eraser, client, dry=False, with_kafka=False).author("jane").removed == {}
+    denied = as_user("reader", port_of(valkey), "redis")
+    with connect(denied) as client, pytest.raises(UsageError, match="refuses this user"):
+        Forgetting(denied, client, dry=False, with_kafka=False).product("toaster")
 
 
 @pytest.mark.parametrize(

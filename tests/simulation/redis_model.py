@@ -207,6 +207,10 @@ class WiredStore:
     def generation(self) -> int:
         return self._plain.generation
 
+    @property
+    def erased(self) -> tuple[int, ...]:
+        return ()
+
     async def open(self) -> None:
         """Asks each server for something."""
         await self._ask([Command("applied", ([],), shard) for shard in range(self.shards)])

@@ -152,7 +152,7 @@ def test_a_refusal_is_a_wrong_setting_at_the_start_and_waited_for_later() -> Non
     ):
         assert isinstance(failure(error, CLUSTER, at_start=True), UsageError)
         assert isinstance(failure(error, CLUSTER), DependencyError)
-        assert "refuses this user: invalid username-password pair" in str(failure(error, CLUSTER))
+        assert "refuses this user: the user or the password is wrong" in str(failure(error, CLUSTER))
 
 
 def test_a_missing_permission_is_a_wrong_setting_at_any_time() -> None:

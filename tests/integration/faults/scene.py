@@ -24,7 +24,7 @@ from stream.local import FREE_PORTS, LocalServers, _is_free
 from stream.redis_config import connect
 from stream.settings import PREFIX, Settings, dead_letter_topic, load
 from stream.store.contract import NOTHING_APPLIED
-from stream.store.layout import Layout
+from stream.store.layout import NO_OFFSETS, Layout
 from stream.topics import ensure
 from tests.integration.conftest import STOP_S, WorkerProcess
 from tests.integration.conservation import recount, stored, stored_of_fleet
@@ -268,6 +268,8 @@ class Scene:
             stored_offsets = client.hgetall(layout.offsets(0))
         applied: defaultdict[tuple[str, int], int] = defaultdict(lambda: NOTHING_APPLIED)
         for name, offset in stored_offsets.items():
+            if name in NO_OFFSETS:
+                continue
             topic, _, partition = name.decode().partition("@")[0].rpartition(":")
             applied[topic, int(partition)] = int(offset)
         return applied
