@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from stream.core.events import Label  # noqa: TC001  # msgspec reads the annotation
+from stream.core.drift import Reference  # noqa: TC001  # msgspec reads the annotations
+from stream.core.events import Label  # noqa: TC001
 from stream.errors import BundleError
 
 if TYPE_CHECKING:
@@ -116,6 +117,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What its export found wrong, where it was forced: such a bundle is promoted by force alone."""
     tail_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of ``max_length``, how many are a longer text's last ones, its closing special token included."""
+    reference: Reference | None = None
+    """What its texts and scores looked like at export, for the metrics of drift; None of older bundles."""
 
 
 LABEL_SETS: tuple[tuple[Label, ...], ...] = (("negative", "positive"), ("negative", "neutral", "positive"))

@@ -43,6 +43,7 @@ import structlog
 from stream.backoff import retry
 from stream.core.decode import DeadLetter, Limits, decode_run
 from stream.lanes import RunMissing
+from stream.metrics.meter import NO_METER
 from stream.record import Basis, Judge, Part, Timing
 from stream.scorer import isolate
 from stream.store.contract import MOVED
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from stream.core.decode import Decoded
     from stream.core.events import Score
     from stream.lanes import Lane, Lanes
+    from stream.metrics.meter import Meter
     from stream.record import Detector, Judged, Refused
     from stream.runs import Run
     from stream.scorer.contract import Scorer
@@ -160,6 +162,7 @@ class Pipeline:
         publisher: dead letters, scores, alerts.
         rewind: has partitions read again from what the store holds.
         settings: sizes and limits.
+        meter: is told what is done, where somebody wants to know.
     """
 
     def __init__(
@@ -172,8 +175,10 @@ class Pipeline:
         publisher: Publisher,
         rewind: Callable[[set[TP]], Awaitable[None]],
         settings: PipelineSettings,
+        meter: Meter = NO_METER,
     ) -> None:
         self.progress = Progress()
+        self._meter = meter
         self._store = store
         self._lanes = lanes
         self._publisher = publisher
@@ -245,8 +250,9 @@ class Pipeline:
             if self._lanes.is_current(run.tp, run.epoch):
                 self._start_rewind(run.tp, run.ended)
             return
-        self._inbox.append(run)
+        self._inbox.append(run._replace(taken_at=time.perf_counter()))
         self._waiting_records += len(run.records)
+        self._meter.taken(self._lanes[run.tp].channel, run)
         self._quiet.clear()
         self._arrived.set()
 
@@ -327,6 +333,7 @@ class Pipeline:
             if runs:
                 self._windows_in_flight += 1
                 self._empty.clear()
+                self._meter.stage("queue", time.perf_counter() - min(run.taken_at for run in runs))
                 await self._leave_notes(runs)
                 await self._to_score.put(await self._in_thread("decode", self._decode, runs))
             if suspects:
@@ -377,6 +384,7 @@ class Pipeline:
 
     def _decode(self, runs: Sequence[Run]) -> Window:
         model = self._model  # once: another may be used at any moment
+        started = time.perf_counter()
         by_tp: dict[TP, list[ConsumerRecord]] = {}
         latest: dict[TP, Run] = {}
         for run in runs:
@@ -399,7 +407,12 @@ class Pipeline:
             )
             texts.extend([event.text for event in part.events])
             parts.append(part)
-        return Window(parts, texts, isolate.encode(model.scorer, texts), model)
+        decoded_at = time.perf_counter()
+        encoded = isolate.encode(model.scorer, texts)
+        self._meter.stage("decode", decoded_at - started)
+        self._meter.stage("tokenise", time.perf_counter() - decoded_at)
+        self._meter.encoded(model.scorer, texts, encoded)
+        return Window(parts, texts, encoded, model)
 
     # Stage 2: score.
 
@@ -418,6 +431,8 @@ class Pipeline:
         elapsed_s = time.perf_counter() - started
         window.encoded = None
         window.timing = Timing(scored_at_ms, elapsed_s * 1000)
+        self._meter.stage("score", elapsed_s)
+        self._meter.scored(window.model.scorer, window.scored)
         affordable = round(len(window.texts) / elapsed_s * WINDOW_S)
         self._window_room = min(max(affordable, LEAST_WINDOW), self._settings.window_events)
         if self._listener is not None:
@@ -459,7 +474,10 @@ class Pipeline:
         assert window.scored is not None
         assert window.timing is not None
         judge = window.model.judge
-        return [judge.judge(part, window.scored, basis, window.timing) for part, _, basis in parts]
+        started = time.perf_counter()
+        judged = [judge.judge(part, window.scored, basis, window.timing) for part, _, basis in parts]
+        self._meter.stage("judge", time.perf_counter() - started)
+        return judged
 
     async def _states(self, part: Part, lane: Lane) -> dict[str, bytes | None] | None:
         """Detector states of the part's products: remembered ones, the others from the store.
@@ -506,7 +524,9 @@ class Pipeline:
         steps = [step for each in judged for step in each.steps]
         if not steps:
             return
+        started = time.perf_counter()
         results = await retry(lambda: self._store.apply(steps), "apply")
+        self._meter.stage("apply", time.perf_counter() - started)
         stored = dict(zip(((step.partition, step.shard) for step in steps), results, strict=True))
         for each in judged:
             self._settle(each, stored)
@@ -545,6 +565,7 @@ class Pipeline:
         now_ms = time.time() * 1000
         records = judged.part.records
         progress.latencies_ms.extend((now_ms - records[0].timestamp, now_ms - records[-1].timestamp))
+        self._meter.applied(judged, now_ms)
 
     def _start_rewind(self, tp: TP, reason: str) -> None:
         self._lanes.close([tp])

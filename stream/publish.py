@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,6 +23,7 @@ from aiokafka.errors import KafkaError
 from stream.backoff import retry
 from stream.core.events import Alert
 from stream.errors import DependencyError
+from stream.metrics.meter import NO_METER
 from stream.settings import dead_letter_topic
 from stream.store.contract import plain_partition
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stream.core.events import Score
+    from stream.metrics.meter import Meter
     from stream.record import Refused
     from stream.store.contract import CounterStore
 
@@ -68,6 +71,10 @@ class KafkaPublisher:
         owned: names of the partitions this worker reads now.
         alerts_topic: where alert transitions go.
         scores_topic: where scores go.
+        meter: is told how long Kafka takes.
+
+    Attributes:
+        waiting: transitions in the outbox that Kafka does not have yet, as of the last look; the fleet's.
     """
 
     def __init__(
@@ -78,7 +85,10 @@ class KafkaPublisher:
         owned: Callable[[], set[str]],
         alerts_topic: str,
         scores_topic: str,
+        meter: Meter = NO_METER,
     ) -> None:
+        self.waiting = 0
+        self._meter = meter
         self._producer = producer
         self._store = store
         self._owned = owned
@@ -119,11 +129,14 @@ class KafkaPublisher:
         Raises:
             DependencyError: Kafka or the store is away; what was not taken out is sent again.
         """
+        self._waiting_in = dict.fromkeys(range(self._store.shards), 0)
         for shard in range(self._store.shards):
             owned = self._owned()
+            found = await self._store.outbox(shard)
+            self._note_waiting(shard, len(found))
             entries = [
                 entry
-                for entry in await self._store.outbox(shard)
+                for entry in found
                 if plain_partition(entry.partition) in owned  # of whichever log: the last one's, too
             ]
             if not entries:
@@ -136,6 +149,7 @@ class KafkaPublisher:
                 ]
             )
             await self._store.delivered(entries)
+            self._note_waiting(shard, len(found) - len(entries))
             for alert in alerts:
                 log.info(
                     "alert delivered",
@@ -148,7 +162,14 @@ class KafkaPublisher:
                     historic=alert.historic,
                 )
 
+    def _note_waiting(self, shard: int, transitions: int) -> None:
+        self._waiting_in[shard] = transitions
+        self.waiting = sum(self._waiting_in.values())
+
     async def _send(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        started = time.perf_counter()
         try:
             acknowledgements = [
                 await self._producer.send(
@@ -159,6 +180,7 @@ class KafkaPublisher:
             await asyncio.gather(*acknowledgements)
         except KafkaError as error:
             raise DependencyError(f"Kafka did not take {len(messages)} records: {error!r}") from error
+        self._meter.stage("publish", time.perf_counter() - started)
 
 
 def _dead_letter(letter: Refused) -> Message:

@@ -11,7 +11,7 @@ Rules:
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
 from redis.exceptions import (
@@ -95,6 +95,22 @@ def told(error: Exception, url: str) -> str:
         return f"Redis at {shown_url(url)} is full: {remedy}. It said: {cause}"
     refusal = _refusal(cause, url)
     return f"Redis at {shown_url(url)} {refusal}" if refusal else f"Redis at {shown_url(url)}: {cause}"
+
+
+def kind_of(error: Exception) -> Literal["away", "full", "refused", "other"]:
+    """What kind of trouble an error of ``failure`` is, by what caused it.
+
+    >>> kind_of(DependencyError("Redis is full")), kind_of(UsageError("no"))
+    ('other', 'other')
+    """
+    causes = [_cause(each) for each in _chain(error) if isinstance(each, Exception)]
+    if any(isinstance(each, OutOfMemoryError) or str(each).startswith("MISCONF") for each in causes):
+        return "full"
+    if any(not isinstance(each, AskError) and _refusal(each, "") is not None for each in causes):
+        return "refused"
+    if any(isinstance(each, _PASSING) or str(each).startswith(_PASSING_REPLIES) for each in causes):
+        return "away"
+    return "other"
 
 
 def _refusal(error: Exception, url: str) -> str | None:
