@@ -68,7 +68,9 @@ def selectors(expression: str) -> list[Selector]:
             node = node.vector_selector
         if isinstance(node, promql_parser.VectorSelector):
             signs = {"Equal": "=", "NotEqual": "!=", "Re": "=~", "NotRe": "!~"}
-            matchers = tuple((m.name, signs[str(m.op).rpartition(".")[2]], m.value) for m in node.matchers.matchers)
+            matchers = tuple(
+                (m.name, signs[str(m.op).rpartition(".")[2]], m.value) for m in node.matchers.matchers
+            )
             found.append(Selector(str(node.name), matchers))
 
     promql_parser.walk(parse(expression), visit)
@@ -98,7 +100,9 @@ def labels_of(metric: str) -> set[str]:
     if metric in FOREIGN:
         return FOREIGN[metric] | SCRAPED
     if metric in RECORDED:
-        (outermost,) = re.findall(r"^(?:max|sum|min|count) by \(([\w, ]+)\)", RECORDED[metric]["expr"]) or [""]
+        (outermost,) = re.findall(r"^(?:max|sum|min|count) by \(([\w, ]+)\)", RECORDED[metric]["expr"]) or [
+            ""
+        ]
         return {each.strip() for each in outermost.split(",")} - {""}
     known = METRICS.get(metric)
     if known is not None and known.kind != "histogram":

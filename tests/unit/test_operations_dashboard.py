@@ -10,7 +10,9 @@ import pytest
 import yaml
 from observing import DEPLOY, OPERATIONS, PANELS
 
-SOURCE = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"][0]
+SOURCE = yaml.safe_load((DEPLOY / "grafana/provisioning/datasources/prometheus.yaml").read_text())[
+    "datasources"
+][0]
 TARGETS = [(panel["title"], target) for panel in PANELS for target in panel["targets"]]
 UNITS = {"short", "s", "percentunit", "reqps", "bytes"}
 
@@ -84,4 +86,13 @@ def test_panels_have_ids_of_their_own_and_lie_beside_each_other() -> None:
 
 def test_the_first_row_says_whether_it_is_healthy_whether_it_is_behind_and_since_when() -> None:
     top = [each["title"] for each in PANELS if each["gridPos"]["y"] == 1]
-    assert top == ["Pages now", "Tickets now", "Behind by", "Behind since", "Counted", "Workers", "Kafka", "Redis"]
+    assert top == [
+        "Pages now",
+        "Tickets now",
+        "Behind by",
+        "Behind since",
+        "Counted",
+        "Workers",
+        "Kafka",
+        "Redis",
+    ]
