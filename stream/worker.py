@@ -359,7 +359,7 @@ class Worker:
         """Waits for Redis, Kafka and the topics, then joins the group."""
         self._tasks = {asyncio.create_task(self._lookout.beat(self._watchdog), name="beat")}
         if self._reading is not None:
-            self._tasks.add(asyncio.create_task(self._reading.meter.watch_loop(), name="loop_lag"))
+            self._tasks.add(asyncio.create_task(self._reading.meter.loop_lag.watch(), name="loop_lag"))
         await retry(self._store.open, f"connect to Redis at {shown_url(self._settings.redis)}")
         if self._reading is not None:
             self._reading.has_redis = True

@@ -9,7 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import asyncio
 import time
 from itertools import product
 from operator import attrgetter
@@ -23,6 +22,7 @@ from stream.core.language import LANGUAGES, languages
 from stream.metrics.catalogue import BY_NAME, label
 from stream.metrics.distribution import Distribution
 from stream.metrics.meter import Meter
+from stream.metrics.vitals import LoopLag
 from stream.scorer.contract import unknown_tokens
 
 if TYPE_CHECKING:
@@ -49,8 +49,6 @@ CONDEMNED = {"worker": "condemned"}
 """Stages of dead letters that have another name here."""
 SKEW_S = 60.0
 """The newest timestamp is of the present such span and of the one before."""
-LOOP_LOOK_S = 0.25
-"""How often the event loop's lateness is measured: 30 µs a second."""
 
 _arrivals = attrgetter("arrival_ms")
 
@@ -121,8 +119,7 @@ class WorkerMeter(Meter):
         self.batch_texts = _distribution("reviewpulse_batch_texts")
         self.batch_tokens = {"useful": 0, "padded": 0}
         self.score_cpu_s = 0.0
-        self.loop_cpu_s = 0.0
-        self.loop_lag_s = _distribution("reviewpulse_event_loop_lag_seconds")
+        self.loop_lag = LoopLag()
         self.text_tokens = _distribution("reviewpulse_input_texts_tokens")
         self.tokens = 0
         self.unknown_tokens = 0
@@ -212,14 +209,6 @@ class WorkerMeter(Meter):
             arrivals = np.fromiter(map(_arrivals, judged.events), np.float64, len(judged.events))
             self.end_to_end_s.add_all((now_ms - arrivals) / 1000)
 
-    async def watch_loop(self) -> None:
-        """Measures how late the event loop is, until cancelled."""
-        while True:
-            due = time.perf_counter() + LOOP_LOOK_S
-            await asyncio.sleep(LOOP_LOOK_S)
-            self.loop_lag_s.add(max(time.perf_counter() - due, 0.0))
-            self.loop_cpu_s = time.thread_time()
-
     def read(self, values: Values) -> None:
         """All that it keeps."""
         values.set_all("reviewpulse_records_consumed_total", self.consumed)
@@ -237,7 +226,7 @@ class WorkerMeter(Meter):
         values.histogram("reviewpulse_end_to_end_seconds", self.end_to_end_s)
         values.histogram("reviewpulse_batch_texts", self.batch_texts)
         values.set_all("reviewpulse_batch_tokens_total", self.batch_tokens)
-        values.histogram("reviewpulse_event_loop_lag_seconds", self.loop_lag_s)
+        values.histogram("reviewpulse_event_loop_lag_seconds", self.loop_lag.seconds)
         values.histogram("reviewpulse_input_texts_tokens", self.text_tokens)
         values.set("reviewpulse_input_tokens_total", self.tokens)
         values.set("reviewpulse_input_unknown_tokens_total", self.unknown_tokens)
@@ -315,7 +304,7 @@ class WorkerReading:
             "decode": cpu_s["decode"],
             "score": self.meter.score_cpu_s,  # a model's micro-batches may have threads of their own
             "judge": cpu_s["judge"],
-            "loop": self.meter.loop_cpu_s,
+            "loop": self.meter.loop_lag.cpu_s,
         }
         values.set_all("reviewpulse_stage_cpu_seconds_total", by_stage)
         scorer, swap = parts.pipeline.scorer, parts.swap

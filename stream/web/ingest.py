@@ -88,6 +88,8 @@ class Ingest:
         self._settings = settings
         self._limits = limits_of(settings)
         self._waiting_bytes = 0
+        self.outcomes = {"accepted": 0, "refused": 0, "busy": 0}
+        """Events so far."""
         self._producer: Any = None
         self._broken = asyncio.Event()
         self.trouble: str | None = "Kafka is being connected to."
@@ -126,9 +128,10 @@ class Ingest:
         Raises:
             Unavailable: Kafka did not acknowledge; some of them may be written all the same.
         """
-        holding.add(len(events) * EVENT_OVERHEAD_BYTES)
+        holding.add(len(events) * EVENT_OVERHEAD_BYTES, events=len(events))
         producer = self._producer
         if producer is None:
+            self.outcomes["busy"] += len(events)
             raise Unavailable(self.trouble or "Kafka is away.")
         refused: list[Refused] = []
         sent: list[tuple[int, Any]] = []
@@ -146,13 +149,18 @@ class Ingest:
                     await asyncio.sleep(0)  # let the others have a turn
                 too_large = [line for line, future in sent if not await _is_written(future)]
         except (KafkaError, TimeoutError) as error:
+            self.outcomes["refused"] += len(refused)
+            self.outcomes["busy"] += len(events) - len(refused)
             raise self._failed(producer, error, len(sent)) from error
         reason = "Kafka takes no record so large: see the topic's max.message.bytes"
         refused += [Refused(line, reason) for line in too_large]
+        self.outcomes["refused"] += len(refused)
+        self.outcomes["accepted"] += len(sent) - len(too_large)
         return Taken(len(sent) - len(too_large), sorted(refused))
 
-    def _hold(self, size: int) -> None:
+    def _hold(self, size: int, events: int) -> None:
         if self._waiting_bytes + size > self._settings.web_inflight_bytes:
+            self.outcomes["busy"] += events
             sentence = "Too many events are on their way to Kafka already: send these again soon."
             raise Unavailable(sentence, 429)
         self._waiting_bytes += size
@@ -228,13 +236,17 @@ class Holding:
         self._ingest = ingest
         self.held_bytes = 0
 
-    def add(self, size: int) -> None:
+    def add(self, size: int, *, events: int = 1) -> None:
         """Takes more.
+
+        Args:
+            size: in bytes.
+            events: how many are sent away where there is no room.
 
         Raises:
             Unavailable: there is no more now.
         """
-        self._ingest._hold(size)  # noqa: SLF001  # one thing in two classes
+        self._ingest._hold(size, events)  # noqa: SLF001  # one thing in two classes
         self.held_bytes += size
 
 
