@@ -174,13 +174,13 @@ def test_the_catalogue_is_watched() -> None:
 def test_every_command_of_the_runbook_is_one_that_reviewpulse_has() -> None:
     commands = re.findall(r"`reviewpulse ([^`]+)`", RUNBOOK.read_text("utf-8"))
     assert len(commands) > 30
+    everything = typer.main.get_command(command_line())
     for command in sorted(set(commands)):
-        parse(shlex.split(" ".join(command.split())))
+        parse(everything, shlex.split(" ".join(command.split())))
 
 
-def parse(arguments: list[str]) -> None:
-    """Parses a command line of ours without running it; raises when it is none."""
-    command: Any = typer.main.get_command(command_line())
+def parse(command: Any, arguments: list[str]) -> None:
+    """Parses a command line without running it; raises when there is no such command."""
     name = "reviewpulse"
     while hasattr(command, "commands") and arguments and arguments[0] in command.commands:
         name, *arguments = arguments
