@@ -28,6 +28,9 @@ def drill(
     ),
     prometheus: Path | None = typer.Option(None, help="Prometheus' executable; that of the PATH by default."),
     bundle: Path | None = typer.Option(None, help="Folder of the model bundle that bad-bundle begins with."),
+    patience: float = typer.Option(
+        240.0, min=1.0, help="Seconds in which a rule has to fire, and in which it has to end."
+    ),
     keep: Path | None = typer.Option(None, help="Folder for logs and data, which stay there."),
     as_json: bool = typer.Option(False, "--json", help="The report as one line of JSON."),
 ) -> None:
@@ -70,6 +73,7 @@ def drill(
         folder.absolute(),
         load(bundle=bundle),
         minute,
+        patience,
         lambda line: errors.print(line, markup=False, soft_wrap=True),
     )
     if as_json:

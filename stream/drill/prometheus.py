@@ -78,11 +78,13 @@ class Prometheus:
 
     Attributes:
         firing: names of the alerts that fire now.
+        active: those that fire or are about to.
         fired_at: monotonic time at which each fired first since ``forget``.
     """
 
     def __init__(self, binary: Path, rules: list[Path], folder: Path, port: int, minute_s: float) -> None:
         self.firing: frozenset[str] = frozenset()
+        self.active: frozenset[str] = frozenset()
         self.fired_at: dict[str, float] = {}
         self._folder = folder
         self._address = f"http://{HOST}:{port}"
@@ -182,6 +184,7 @@ class Prometheus:
             now = time.monotonic()
             firing = frozenset(each["labels"]["alertname"] for each in alerts if each["state"] == "firing")
             self.firing = firing
+            self.active = frozenset(each["labels"]["alertname"] for each in alerts)
             for name in firing:
                 self.fired_at.setdefault(name, now)
 

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from stream.drill.faults import Fault
     from stream.settings import Settings
 
-FIRES_S = 240.0
-ENDS_S = 300.0
 STAYS_S = 2.0
 """What has stopped firing must not fire again for so long."""
 
@@ -72,6 +70,7 @@ def drill(
     folder: Path,
     given: Settings,
     minute_s: float,
+    patience_s: float,
     say: Callable[[str], None],
 ) -> Report:
     """Meets each fault.
@@ -83,6 +82,7 @@ def drill(
         folder: for logs and data, which stay there.
         given: the caller's settings.
         minute_s: how long a minute of the rules lasts.
+        patience_s: in which a rule has to fire, and in which it has to end.
         say: is told how it goes.
 
     Raises:
@@ -101,11 +101,11 @@ def drill(
             command=fault.command,
             options=fault.options,
         )
-        met.append(meet(fault, scene, say))
+        met.append(meet(fault, scene, patience_s, say))
     return Report(ok=all(each.ok for each in met), minute_s=minute_s, faults=met)
 
 
-def meet(fault: Fault, scene: Scene, say: Callable[[str], None]) -> Met:
+def meet(fault: Fault, scene: Scene, patience_s: float, say: Callable[[str], None]) -> Met:
     """Lets one fault strike and mends it."""
     judged: list[Judged] = []
     problems: list[str] = []
@@ -116,8 +116,8 @@ def meet(fault: Fault, scene: Scene, say: Callable[[str], None]) -> Met:
         with scene:
             time.sleep(fault.warm_minutes * scene.minute_s)
             scene.prometheus.forget()
-            judged = _strike(fault, scene, say)
-            ended_after_s = _mend(fault, scene, say)
+            judged = _strike(fault, scene, patience_s, say)
+            ended_after_s = _mend(fault, scene, patience_s, say)
             also = sorted(set(scene.prometheus.fired_at) - set(fault.rules))
             sent, counted, dead, duplicates, wrong = scene.reckon()
             problems += wrong
@@ -126,7 +126,7 @@ def meet(fault: Fault, scene: Scene, say: Callable[[str], None]) -> Met:
         problems.append(str(error))
     problems += [f"{each.rule} did not fire." for each in judged if each.fired_after_s is None]
     if judged and ended_after_s is None:
-        problems.append(f"After the runbook's step it still fires after {ENDS_S:.0f} s.")
+        problems.append(f"After the runbook's step it still fires after {patience_s:.0f} s.")
     for problem in problems:
         say(f"  {problem}")
     return Met(
@@ -144,12 +144,12 @@ def meet(fault: Fault, scene: Scene, say: Callable[[str], None]) -> Met:
     )
 
 
-def _strike(fault: Fault, scene: Scene, say: Callable[[str], None]) -> list[Judged]:
+def _strike(fault: Fault, scene: Scene, patience_s: float, say: Callable[[str], None]) -> list[Judged]:
     prometheus = scene.prometheus
     known = prometheus.rules()
     struck_at = time.monotonic()
     fault.strike(scene)
-    deadline = struck_at + FIRES_S
+    deadline = struck_at + patience_s
     while not set(fault.rules) <= set(prometheus.fired_at) and time.monotonic() < deadline:
         time.sleep(0.2)
     judged = []
@@ -174,11 +174,11 @@ def _strike(fault: Fault, scene: Scene, say: Callable[[str], None]) -> list[Judg
     return judged
 
 
-def _mend(fault: Fault, scene: Scene, say: Callable[[str], None]) -> float | None:
+def _mend(fault: Fault, scene: Scene, patience_s: float, say: Callable[[str], None]) -> float | None:
     say(f"  the runbook's step: {fault.step}")
     mended_at = time.monotonic()
     fault.mend(scene)
-    deadline = time.monotonic() + ENDS_S
+    deadline = time.monotonic() + patience_s
     quiet_since: float | None = None
     while time.monotonic() < deadline:
         now = time.monotonic()

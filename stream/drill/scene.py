@@ -117,7 +117,7 @@ class Scene:
             self.load.go()
             self.wait_for("the first events are counted", lambda: self._counted() > 0, BEGIN_S)
             self.wait_for("metrics are scraped", self._is_scraped, BEGIN_S)
-            self.wait_for("nothing fires", lambda: not self.prometheus.firing, BEGIN_S)
+            self.wait_for("no alert is about to fire", lambda: not self.prometheus.active, BEGIN_S)
             self.prometheus.forget()
             self._resources = resources.pop_all()
         return self
