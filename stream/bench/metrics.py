@@ -169,7 +169,7 @@ def _cost(turns: list[dict[str, dict[str, float]]], name: str) -> Cost:
 
 def rows(report: Report) -> list[tuple[str, ...]]:
     """What is printed: contestant, events a second, µs CPU an event, and how they differ from the first."""
-    found = []
+    found: list[tuple[str, ...]] = []
     for name, cost in ((OFF, None), (ON, report.metrics), (AGAIN, report.noise)):
         figures = f"{report.events_per_s[name]:,.0f}", f"{report.cpu_us_per_event[name]:.2f}"
         differs = ("", "") if cost is None else (_said(cost.cpu_rounds), _said(cost.throughput_rounds, -1))
