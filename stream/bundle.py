@@ -23,6 +23,7 @@ import msgspec
 from stream.core.drift import Reference  # noqa: TC001  # msgspec reads the annotations
 from stream.core.events import Label  # noqa: TC001
 from stream.errors import BundleError
+from stream.writing import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -175,6 +176,15 @@ def load_manifest(path: Path) -> Manifest:
             "export the bundle anew."
         )
     return manifest
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes a bundle's manifest in one step, in place of the one there.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    write_whole(path / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
 
 
 def verify(path: Path) -> Manifest:
