@@ -102,6 +102,8 @@ def table(report: Report) -> Table:
             + ("DID NOT FIRE" if each.fired_after_s is None else f"after {each.fired_after_s:g} s")
             for each in met.rules
         ]
+        if met.also_fired:
+            fired.append(f"beside: {', '.join(met.also_fired)}")
         ended = "NO" if met.ended_after_s is None else f"after {met.ended_after_s:g} s"
         events = f"{met.sent:,} sent, {met.counted:,} counted, {met.dead:,} dead"
         found.add_row(
