@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from stream.drill.run import Report
 
 
+PATIENCE_S = 240.0
+PATIENCE_MINUTES = 30
+
+
 def drill(
     names: list[str] = typer.Argument(
         None,
@@ -28,8 +32,11 @@ def drill(
     ),
     prometheus: Path | None = typer.Option(None, help="Prometheus' executable; that of the PATH by default."),
     bundle: Path | None = typer.Option(None, help="Folder of the model bundle that bad-bundle begins with."),
-    patience: float = typer.Option(
-        240.0, min=1.0, help="Seconds in which a rule has to fire, and in which it has to end."
+    patience: float | None = typer.Option(
+        None,
+        min=1.0,
+        help="Seconds in which a rule has to fire, and in which it has to end; by default 240 and half an hour"
+        " of the rules.",
     ),
     keep: Path | None = typer.Option(None, help="Folder for logs and data, which stay there."),
     as_json: bool = typer.Option(False, "--json", help="The report as one line of JSON."),
@@ -73,7 +80,7 @@ def drill(
         folder.absolute(),
         load(bundle=bundle),
         minute,
-        patience,
+        patience or PATIENCE_S + PATIENCE_MINUTES * minute,
         lambda line: errors.print(line, markup=False, soft_wrap=True),
     )
     if as_json:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +14,7 @@ from stream import bundle
 from stream.drill.bundles import exchanged, last_layer
 from stream.drill.durations import scaled
 from stream.drill.faults import FAULTS
+from stream.drill.fleet import Supervised
 from stream.errors import BundleError
 from stream.scorer.load import load_scorer
 from stream.settings import SHIPPED_BUNDLE, load
@@ -76,3 +78,15 @@ def test_a_bundle_that_says_the_contrary_is_whole_and_says_it(tmp_path: Path) ->
 def test_a_file_that_is_no_model_is_refused() -> None:
     with pytest.raises(BundleError, match="no ONNX file"):
         list(last_layer(b"\x07\x00\x00"))
+
+
+def test_a_worker_that_ends_is_started_again_until_it_is_stopped(tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    worker = Supervised(load(), 0, ("this",), log)  # a program that ends at once
+    deadline = time.monotonic() + 60
+    while worker.starts < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    worker.stop()
+    starts = worker.starts
+    assert starts >= 2
+    assert log.read_text().count("The Zen of Python") >= starts - 1  # the last may not have got so far
