@@ -35,8 +35,8 @@ def drill(
     patience: float | None = typer.Option(
         None,
         min=1.0,
-        help="Seconds in which a rule has to fire, and in which it has to end; by default 240 and half an hour"
-        " of the rules.",
+        help="Seconds in which a rule has to fire, and in which it has to end; by default 240, and half an"
+        " hour of the rules.",
     ),
     keep: Path | None = typer.Option(None, help="Folder for logs and data, which stay there."),
     as_json: bool = typer.Option(False, "--json", help="The report as one line of JSON."),
