@@ -21,11 +21,13 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from stream.backoff import retry
+from stream.core import traceparent
 from stream.core.events import Alert
 from stream.errors import DependencyError
 from stream.metrics.meter import NO_METER
 from stream.settings import dead_letter_topic
 from stream.store.contract import plain_partition
+from stream.tracing import Causes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,6 +74,7 @@ class KafkaPublisher:
         alerts_topic: where alert transitions go.
         scores_topic: where scores go.
         meter: is told how long Kafka takes.
+        causes: which trace a transition was caused by.
 
     Attributes:
         waiting: transitions in the outbox that Kafka does not have yet, as of the last look; the fleet's.
@@ -86,7 +89,9 @@ class KafkaPublisher:
         alerts_topic: str,
         scores_topic: str,
         meter: Meter = NO_METER,
+        causes: Causes | None = None,
     ) -> None:
+        self._causes = causes or Causes()
         self.waiting = 0
         self._meter = meter
         self._producer = producer
@@ -144,13 +149,14 @@ class KafkaPublisher:
             alerts = [_decode_alert(entry.alert) for entry in entries]
             await self._send(
                 [
-                    Message(self._alerts_topic, alert.id.encode(), entry.alert)
+                    Message(self._alerts_topic, alert.id.encode(), entry.alert, self._headers_of(alert))
                     for alert, entry in zip(alerts, entries, strict=True)
                 ]
             )
             await self._store.delivered(entries)
             self._note_waiting(shard, len(found) - len(entries))
             for alert in alerts:
+                self._causes.delivered(alert)
                 log.info(
                     "alert delivered",
                     alert=alert.id,
@@ -161,6 +167,10 @@ class KafkaPublisher:
                     baseline=round(alert.baseline_share, 3),
                     historic=alert.historic,
                 )
+
+    def _headers_of(self, alert: Alert) -> Headers | None:
+        header = self._causes.of(alert)
+        return None if header is None else [(traceparent.HEADER, header)]
 
     def _note_waiting(self, shard: int, transitions: int) -> None:
         self._waiting_in[shard] = transitions
@@ -203,4 +213,7 @@ def _dead_letter(letter: Refused) -> Message:
     redriven_from = dict(record.headers or ()).get("redriven_from")
     if redriven_from:
         encoded.append(("redriven_from", redriven_from[:MAX_KEY_BYTES]))
+    caused_by = traceparent.of_record(record.headers)
+    if caused_by is not None:
+        encoded.append((traceparent.HEADER, caused_by))
     return Message(dead_letter_topic(record.topic), key, value, encoded)

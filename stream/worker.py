@@ -58,6 +58,7 @@ from stream.store.layout import Layout
 from stream.store.redis import RedisStore
 from stream.swap import Opened, PromotedFirst, Swap
 from stream.tasks import end, within
+from stream.tracing import Causes, tracing_of
 from stream.transport import RunSchema, Transport
 from stream.watchdog import Watchdog
 
@@ -250,6 +251,7 @@ class Worker:
         self._reading = reading
         meter = NO_METER if reading is None else reading.meter
         self._batches = Batches(meter)
+        self._tracing, causes = tracing_of(settings), Causes()
         self._watchdog = watchdog
         self.name = f"{socket.gethostname()}-{os.getpid()}"
         self._store: CounterStore = RedisStore(
@@ -269,6 +271,7 @@ class Worker:
             alerts_topic=settings.topic_alerts,
             scores_topic=settings.topic_scores,
             meter=meter,
+            causes=causes,
         )
         self._rules = load_rules(settings)
         detector = detector_of(settings, self._rules, scorer.version)
@@ -289,6 +292,8 @@ class Worker:
                 publish_scores=settings.publish_scores,
             ),
             meter=meter,
+            tracing=self._tracing,
+            causes=causes,
         )
         self._swap: Swap | None = None
         if settings.scorer != "constant":
@@ -438,6 +443,7 @@ class Worker:
         if self._swap is not None:
             await self._promotions.close()
         await self._store.close()
+        await self._tracing.close()
         self._state_dir.cleanup()
         progress = self.pipeline.progress
         log.info(

@@ -29,6 +29,7 @@ from aiokafka.partitioner import murmur2
 
 from stream.backoff import FIRST_WAIT_S, LONGEST_WAIT_S
 from stream.client.validation import check, limits_of
+from stream.core.traceparent import HEADER
 from stream.errors import EventError, UsageError
 from stream.kafka_config import aiokafka_config
 from stream.tasks import end, within
@@ -117,13 +118,20 @@ class Ingest:
         finally:
             self._waiting_bytes -= holding.held_bytes
 
-    async def take(self, channel: Channel, events: Sequence[tuple[int, bytes]], holding: Holding) -> Taken:
+    async def take(
+        self,
+        channel: Channel,
+        events: Sequence[tuple[int, bytes]],
+        holding: Holding,
+        traceparent: bytes | None = None,
+    ) -> Taken:
         """Judges events and writes the good ones; returns when the broker has acknowledged all of them.
 
         Args:
             channel: which topic they are for.
             events: line number and JSON object of each.
             holding: the caller's room, with the events' bytes in it already.
+            traceparent: the trace that the caller is in; it goes on with each record.
 
         Raises:
             Unavailable: Kafka did not acknowledge; some of them may be written all the same.
@@ -136,6 +144,7 @@ class Ingest:
         refused: list[Refused] = []
         sent: list[tuple[int, Any]] = []
         topic = self._settings.topics[channel]
+        headers = None if traceparent is None else [(HEADER, traceparent)]
         try:
             async with asyncio.timeout(DELIVERY_S + 1):  # the producer's own bound comes first
                 for step in _steps(events):
@@ -145,7 +154,8 @@ class Ingest:
                         if isinstance(verdict, EventError):
                             refused.append(Refused(line, verdict.reason))
                         else:
-                            sent.append((line, await producer.send(topic, value, key=verdict.encode())))
+                            written = producer.send(topic, value, key=verdict.encode(), headers=headers)
+                            sent.append((line, await written))
                     await asyncio.sleep(0)  # let the others have a turn
                 too_large = [line for line, future in sent if not await _is_written(future)]
         except (KafkaError, TimeoutError) as error:
