@@ -37,7 +37,8 @@ PARTITIONS = 4
 POLL_S = 0.25
 COUNTED_S = 180.0
 """Longest that what was sent may take to be counted."""
-BEGIN_S = 60.0
+BEGIN_S = 120.0
+"""Longest that workers, topics and Prometheus may take to be at work, on a busy machine."""
 COMMAND_S = 180.0
 
 
