@@ -28,12 +28,13 @@ def drill(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)  # the drill's own patience ends first, and it says what was missing
 @pytest.mark.skipif(
     shutil.which("prometheus") is None,
     reason="Prometheus is not installed (Debian: apt-get install prometheus)",
 )
 def test_rules_fire_on_real_faults_and_end_with_the_runbook_s_step(tmp_path: Path) -> None:
-    report: dict[str, Any] = json.loads(drill(*SHORT, "--json", "--keep", str(tmp_path / "drill")).stdout)
+    report: dict[str, Any] = json.loads(drill(*SHORT, "--patience", "100", "--json").stdout)
     assert report["ok"]
     assert [met["fault"] for met in report["faults"]] == list(SHORT)
     for met in report["faults"]:
