@@ -40,6 +40,7 @@ def drill(
     ),
     keep: Path | None = typer.Option(None, help="Folder for logs and data, which stay there."),
     as_json: bool = typer.Option(False, "--json", help="The report as one line of JSON."),
+    as_markdown: bool = typer.Option(False, "--markdown", help="The table of docs/runbook.md."),
 ) -> None:
     """Causes faults on servers of its own; says which alert fired, which panel shows it, and what ended it.
 
@@ -85,6 +86,8 @@ def drill(
     )
     if as_json:
         print_json(report)
+    elif as_markdown:
+        print(markdown(report))
     else:
         Console(highlight=False).print(table(report))
     if not report.ok:
@@ -94,6 +97,30 @@ def drill(
         import shutil
 
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def markdown(report: Report) -> str:
+    """The report as a Markdown table."""
+    rows = [
+        "| fault | rules that fire | after | panels | what ends it | after | events |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for met in report.faults:
+        rules = [f"[{each.rule}](#{each.rule.lower()}) ({each.severity})" for each in met.rules]
+        fired = ["never" if each.fired_after_s is None else f"{each.fired_after_s:g} s" for each in met.rules]
+        ended = "never" if met.ended_after_s is None else f"{met.ended_after_s:g} s"
+        events = f"{met.sent:,} sent, {met.counted:,} counted" + (f", {met.dead:,} dead" if met.dead else "")
+        cells = [
+            f"`{met.fault}`: {met.what}",
+            "<br>".join(rules),
+            "<br>".join(fired),
+            "<br>".join(each.panel for each in met.rules),
+            met.step,
+            ended,
+            "<br>".join([events, *met.problems]),
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
+    return "\n".join(rows)
 
 
 def table(report: Report) -> Table:

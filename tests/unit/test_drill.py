@@ -11,10 +11,12 @@ import pytest
 from observing import ALERTS, PANELS, RULE_FILES, RUNBOOK
 
 from stream import bundle
+from stream.cli.drill import markdown
 from stream.drill.bundles import exchanged, last_layer
 from stream.drill.durations import scaled
 from stream.drill.faults import FAULTS
 from stream.drill.fleet import Supervised
+from stream.drill.run import Judged, Met, Report
 from stream.errors import BundleError
 from stream.scorer.load import load_scorer
 from stream.settings import SHIPPED_BUNDLE, load
@@ -78,6 +80,32 @@ def test_a_bundle_that_says_the_contrary_is_whole_and_says_it(tmp_path: Path) ->
 def test_a_file_that_is_no_model_is_refused() -> None:
     with pytest.raises(BundleError, match="no ONNX file"):
         list(last_layer(b"\x07\x00\x00"))
+
+
+def test_the_table_says_what_did_not_fire_and_what_did_not_end() -> None:
+    fired = Judged(
+        rule="ReviewpulseLag", severity="page", panel="How far behind", runbook="", fired_after_s=3.5
+    )
+    silent = Judged(rule="ReviewpulseOnCpu", severity="page", panel="Model", runbook="", fired_after_s=None)
+    met = Met(
+        fault="slow-model",
+        what="it is slow",
+        rules=[fired, silent],
+        also_fired=[],
+        step="more workers",
+        ended_after_s=None,
+        sent=1200,
+        counted=1199,
+        dead=1,
+        duplicates=0,
+        problems=["ReviewpulseOnCpu did not fire."],
+    )
+    assert not met.ok
+    assert markdown(Report(ok=False, minute_s=1.0, faults=[met])).splitlines()[2] == (
+        "| `slow-model`: it is slow | [ReviewpulseLag](#reviewpulselag) (page)<br>[ReviewpulseOnCpu]"
+        "(#reviewpulseoncpu) (page) | 3.5 s<br>never | How far behind<br>Model | more workers | never"
+        " | 1,200 sent, 1,199 counted, 1 dead<br>ReviewpulseOnCpu did not fire. |"
+    )
 
 
 def test_a_worker_that_ends_is_started_again_until_it_is_stopped(tmp_path: Path) -> None:
