@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from stream.local import LocalServers
+
 pytestmark = pytest.mark.slow
 
 AUTHOR = "somebody-7"
@@ -196,3 +198,45 @@ def test_an_alert_is_counted_leaves_the_outbox_and_carries_the_trace_of_what_cau
         assert 61 <= int(header.split("-")[1], 16) <= 120  # a complaint, not what came before
     (letter,) = read_topic(settings, f"{settings.topic_reviews}.dlq")
     assert int(dict(letter.headers)["traceparent"].split(b"-")[1], 16) == 999
+
+
+def test_servers_that_are_away_are_down_and_what_waits_grows_older(
+    own_servers: LocalServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, settings = free_port(), load()
+    monkeypatch.setenv("REVIEWPULSE_HEALTH", str(port))
+    worker = WorkerProcess(tmp_path / "worker.log", "--scorer", "constant")
+    try:
+        worker.wait_for("worker started")
+        until(port, lambda found: value(found, "redis_up") == 1 and total(found, "partitions_assigned") == 8)
+        own_servers.kill_redis()
+        sent = time.time()
+        with EventProducer(settings, idempotent=False) as producer:
+            for n in range(3):
+                producer.send_review(event_id=f"e{n}", product_id="kettle", text="Fine.", event_time=sent)
+        until(
+            port,
+            lambda found: (
+                value(found, "redis_up") == 0
+                and value(found, "redis_errors_total", kind="away") >= 1
+                and total(found, "partition_lag_records") == 3
+                and total(found, "partition_lag_seconds") >= 3
+                and total(found, "watchdog_ok", check="redis") == 0
+            ),
+        )
+        own_servers.restart_redis()
+        samples = until(
+            port,
+            lambda found: (
+                value(found, "redis_up") == 1
+                and ended(found) == 3
+                and total(found, "partition_lag_records") == 0
+            ),
+        )
+        assert total(samples, "partition_lag_seconds") == 0
+        assert value(samples, "end_to_end_seconds_count") == 3
+        assert value(samples, "end_to_end_seconds_sum") >= 9  # they waited
+        own_servers.kill_kafka()
+        until(port, lambda found: value(found, "kafka_up") == 0)
+    finally:
+        worker.kill()
