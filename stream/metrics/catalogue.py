@@ -197,7 +197,7 @@ CATALOGUE: tuple[Metric, ...] = (
         "reviewpulse_stage_cpu_seconds_total",
         "counter",
         "CPU time by stage. decode: with tokenising. score: of the model's micro-batches. loop: of the event"
-        " loop's thread, which fetches, applies and publishes.",
+        " loop's thread, which applies and publishes.",
         ("stage",),
     ),
     Metric(

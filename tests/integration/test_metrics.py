@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from stream.client import EventProducer
+from stream.client.log import read_topic
 from stream.metrics.catalogue import BY_NAME, CATALOGUE, label
 from stream.redis_config import connect
 from stream.settings import load
@@ -18,6 +19,9 @@ from tests.integration.scrape import Samples, scraped, total, until, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
+
+    from stream.local import LocalServers
 
 pytestmark = pytest.mark.slow
 
@@ -142,3 +146,97 @@ def test_the_page_is_in_prometheus_format_and_names_only_what_the_catalogue_has(
     text = repr(samples)
     for private in ("kettle", AUTHOR, "broke", "Hello", "no JSON"):
         assert private not in text
+
+
+class ComplainingWorker(WorkerProcess):
+    """Takes "Bad" for a complaint."""
+
+    command = ("tests.integration.complaining_worker",)
+
+
+def test_an_alert_is_counted_leaves_the_outbox_and_carries_the_trace_of_what_caused_it(
+    topics_made: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, settings = free_port(), load()
+    monkeypatch.setenv("REVIEWPULSE_HEALTH", str(port))
+    worker = ComplainingWorker(tmp_path / "worker.log")
+    try:
+        worker.wait_for("worker started")
+        now = time.time()
+        with EventProducer(settings) as producer:
+            for n in range(120):
+                fields = {
+                    "event_id": f"e{n}",
+                    "product_id": "kettle",
+                    "text": "Bad lid." if n >= 60 else "Good lid.",
+                    "event_time": now,
+                    "author_id": f"a{n}",
+                }
+                header = ("traceparent", b"00-%032x-%016x-01" % (n + 1, n + 1))
+                written = json.dumps(fields).encode()
+                producer.send_record(settings.topic_reviews, b"kettle", written, [header])
+            bad = ("traceparent", b"00-%032x-%016x-01" % (999, 999))
+            producer.send_record(settings.topic_reviews, b"kettle", b"no JSON", [bad])
+            producer.flush()
+        samples = until(
+            port,
+            lambda found: (
+                total(found, "alert_transitions_total", state="firing") >= 1
+                and ended(found) == 121
+                and value(found, "outbox_transitions") == 0
+                and value(found, "redis_trip_seconds_count", operation="delivered") >= 1
+            ),
+        )
+    finally:
+        worker.stop()
+    assert value(samples, "events_counted_total", channel="reviews", label="negative") == 60
+    assert value(samples, "events_counted_total", channel="reviews", label="positive") == 60
+    alerts = list(read_topic(settings, settings.topic_alerts))
+    assert len(alerts) == total(samples, "alert_transitions_total")
+    for each in alerts:
+        header = dict(each.headers)["traceparent"].decode()
+        assert 61 <= int(header.split("-")[1], 16) <= 120  # a complaint, not what came before
+    (letter,) = read_topic(settings, f"{settings.topic_reviews}.dlq")
+    assert int(dict(letter.headers)["traceparent"].split(b"-")[1], 16) == 999
+
+
+def test_servers_that_are_away_are_down_and_what_waits_grows_older(
+    own_servers: LocalServers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, settings = free_port(), load()
+    monkeypatch.setenv("REVIEWPULSE_HEALTH", str(port))
+    worker = WorkerProcess(tmp_path / "worker.log", "--scorer", "constant")
+    try:
+        worker.wait_for("worker started")
+        until(port, lambda found: value(found, "redis_up") == 1 and total(found, "partitions_assigned") == 8)
+        own_servers.kill_redis()
+        sent = time.time()
+        with EventProducer(settings, idempotent=False) as producer:
+            for n in range(3):
+                producer.send_review(event_id=f"e{n}", product_id="kettle", text="Fine.", event_time=sent)
+        until(
+            port,
+            lambda found: (
+                value(found, "redis_up") == 0
+                and value(found, "redis_errors_total", kind="away") >= 1
+                and total(found, "partition_lag_records") == 3
+                and total(found, "partition_lag_seconds") >= 3
+                and total(found, "watchdog_ok", check="redis") == 0
+            ),
+        )
+        own_servers.restart_redis()
+        samples = until(
+            port,
+            lambda found: (
+                value(found, "redis_up") == 1
+                and ended(found) == 3
+                and total(found, "partition_lag_records") == 0
+            ),
+        )
+        assert total(samples, "partition_lag_seconds") == 0
+        assert value(samples, "end_to_end_seconds_count") == 3
+        assert value(samples, "end_to_end_seconds_sum") >= 9  # they waited
+        own_servers.kill_kafka()
+        until(port, lambda found: value(found, "kafka_up") == 0)
+    finally:
+        worker.kill()
