@@ -47,13 +47,13 @@ def drill(
     For each fault: a broker, Valkey, a worker and Prometheus with the deployed rule files are started on
     loopback, the fault is caused for real, and the rules must fire; then the runbook's step is done, the
     rules must stop, and every event must have been counted once. Only time is shorter: a minute of the rules
-    lasts `--minute` seconds (ranges, `for`, and the thresholds of lag).
+    lasts `--minute` seconds (ranges, `for`, and the thresholds of lag), for poison-message twice that.
 
     Exit code 1 when a rule did not fire or did not end, or an event was not counted once.
 
     With `--json`: `{"ok", "minute_s", "faults": [{"fault", "what", "rules": [{"rule", "severity", "panel",
-    "runbook", "fired_after_s"}], "also_fired", "step", "ended_after_s", "sent", "counted", "dead",
-    "duplicates", "problems"}]}`.
+    "runbook", "fired_after_s"}], "also_fired", "step", "minute_s", "ended_after_s", "sent",
+    "counted", "dead", "duplicates", "problems"}]}`.
     """
     import logging
     import tempfile

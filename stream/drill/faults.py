@@ -40,6 +40,8 @@ class Fault:
     manner: Manner = field(default_factory=Manner)
     command: tuple[str, ...] = AS_SHIPPED
     options: dict[str, Any] = field(default_factory=lambda: {"scorer": "constant"})
+    times_minute: float = 1.0
+    """How much longer a minute of the rules lasts, where what happens takes as long as it takes."""
     warm_minutes: float = 0.0
     """Minutes of the rules that must go well before, for a rule that compares with the past."""
 
@@ -168,6 +170,7 @@ FAULTS = (
         _redrive,
         manner=Manner(events_per_s=10),
         command=("stream.drill.worker", "--mortal"),
+        times_minute=2.0,  # a death takes ten seconds, most of them the session's timeout
     ),
     Fault(
         "slow-model",

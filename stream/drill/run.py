@@ -41,6 +41,8 @@ class Met(msgspec.Struct, frozen=True, kw_only=True):
     rules: list[Judged]
     also_fired: list[str]
     step: str
+    minute_s: float
+    """How long a minute of the rules lasted."""
     ended_after_s: float | None
     """From the runbook's step on, until none of the rules fires; None: they go on."""
     sent: int
@@ -95,7 +97,7 @@ def drill(
             binary,
             rules,
             folder / fault.name,
-            minute_s,
+            minute_s * fault.times_minute,
             given,
             manner=copy(fault.manner),
             command=fault.command,
@@ -135,6 +137,7 @@ def meet(fault: Fault, scene: Scene, patience_s: float, say: Callable[[str], Non
         rules=judged,
         also_fired=also,
         step=fault.step,
+        minute_s=scene.minute_s,
         ended_after_s=ended_after_s,
         sent=sent,
         counted=counted,

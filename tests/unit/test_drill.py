@@ -93,6 +93,7 @@ def test_the_table_says_what_did_not_fire_and_what_did_not_end() -> None:
         rules=[fired, silent],
         also_fired=[],
         step="more workers",
+        minute_s=1.0,
         ended_after_s=None,
         sent=1200,
         counted=1199,
