@@ -2,6 +2,7 @@
 
 Rules:
 - Lengths of queues are asked of Redis with the other probes; the page is made of the last answers.
+- One that stands by is ready, too: else a rolling update would wait for ever for it to deliver.
 - A target is named as in the notify file; what is sent to it, and where, is not shown.
 """
 
@@ -51,8 +52,7 @@ class NotifyReading:
             redis = str(error)
         else:
             self._waiting, self._dead = waiting, dead
-        delivers = None if self.couriers else "another process of this group delivers, or it is starting"
-        return {"redis": redis, "kafka": self._followed.trouble, "delivering": delivers}
+        return {"redis": redis, "kafka": self._followed.trouble}
 
     def _lengths(self) -> tuple[dict[str, int], dict[str, int]]:
         waiting = {target: self._queues.waiting(target)[0] for target in self._targets}

@@ -147,5 +147,4 @@ def test_deliveries_queues_and_open_alerts_are_counted(
     assert value(samples, "alerts_open", state="firing", severity="warning") == 1
     assert value(samples, "alerts_open", state="firing", severity="critical") == 1
     assert value(samples, "redis_up") == value(samples, "kafka_up") == 1
-    assert value(samples, "watchdog_ok", check="delivering") == 1
     assert "secret" not in repr(samples)
