@@ -21,8 +21,8 @@ def drill(
     names: list[str] = typer.Argument(
         None,
         metavar="[FAULT]...",
-        help="broker-down, redis-down, redis-full, poison-message, slow-model, skewed-partition, clock-skew,"
-        " bad-bundle; all when none is named.",
+        help="nothing, broker-down, redis-down, redis-full, poison-message, slow-model, skewed-partition,"
+        " clock-skew, bad-bundle; all when none is named.",
     ),
     minute: float = typer.Option(
         1.0, min=1.0, max=60.0, help="Seconds that a minute of the alert rules lasts; 60 is as deployed."
@@ -46,8 +46,9 @@ def drill(
 
     For each fault: a broker, Valkey, a worker and Prometheus with the deployed rule files are started on
     loopback, the fault is caused for real, and the rules must fire; then the runbook's step is done, the
-    rules must stop, and every event must have been counted once. Only time is shorter: a minute of the rules
-    lasts `--minute` seconds (ranges, `for`, and the thresholds of lag), for poison-message twice that.
+    rules must stop, and every event must have been counted once. In `nothing`, an hour in which all is well,
+    none may fire. Only time is shorter: a minute of the rules lasts `--minute` seconds (ranges, `for`, and
+    the thresholds of lag), for poison-message twice that.
 
     Exit code 1 when a rule did not fire or did not end, or an event was not counted once.
 
@@ -109,6 +110,8 @@ def markdown(report: Report) -> str:
         rules = [f"[{each.rule}](#{each.rule.lower()}) ({each.severity})" for each in met.rules]
         fired = ["never" if each.fired_after_s is None else f"{each.fired_after_s:g} s" for each in met.rules]
         ended = "never" if met.ended_after_s is None else f"{met.ended_after_s:g} s"
+        if not met.rules:
+            rules, ended = ["none may fire"], ""
         events = f"{met.sent:,} sent, {met.counted:,} counted" + (f", {met.dead:,} dead" if met.dead else "")
         cells = [
             f"`{met.fault}`: {met.what}",
@@ -138,7 +141,11 @@ def table(report: Report) -> Table:
         ]
         if met.also_fired:
             fired.append(f"beside: {', '.join(met.also_fired)}")
-        ended = "NO" if met.ended_after_s is None else f"after {met.ended_after_s:g} s"
+        if not met.rules:
+            fired.append("none may fire")
+        ended = (
+            "" if not met.rules else "NO" if met.ended_after_s is None else f"after {met.ended_after_s:g} s"
+        )
         events = f"{met.sent:,} sent, {met.counted:,} counted, {met.dead:,} dead"
         found.add_row(
             met.fault,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from stream.drill.scene import Scene
 
+USUAL_MINUTES = 60
 AHEAD_S = 600.0
 """Twice the skew that is allowed."""
 AHEAD_EVENTS = 40
@@ -32,7 +33,8 @@ class Fault:
     name: str
     what: str
     rules: tuple[str, ...]
-    """All must fire, and stop firing after the step; the first is what the runbook goes by."""
+    """All must fire, and stop firing after the step; the first is what the runbook goes by. Where there are
+    none, none at all may fire."""
     step: str
     """Of the runbook: what ends it."""
     strike: Callable[[Scene], None]
@@ -44,6 +46,14 @@ class Fault:
     """How much longer a minute of the rules lasts, where what happens takes as long as it takes."""
     warm_minutes: float = 0.0
     """Minutes of the rules that must go well before, for a rule that compares with the past."""
+
+
+def _wait(scene: Scene) -> None:
+    time.sleep(USUAL_MINUTES * scene.minute_s)
+
+
+def _leave(scene: Scene) -> None:
+    del scene
 
 
 def _kill_kafka(scene: Scene) -> None:
@@ -137,6 +147,7 @@ def _roll_back(scene: Scene) -> None:
 
 
 FAULTS = (
+    Fault("nothing", "an hour in which all is well", (), "", _wait, _leave),
     Fault(
         "broker-down",
         "Kafka's broker is killed",

@@ -121,6 +121,8 @@ def meet(fault: Fault, scene: Scene, patience_s: float, say: Callable[[str], Non
             judged = _strike(fault, scene, patience_s, say)
             ended_after_s = _mend(fault, scene, patience_s, say)
             also = sorted(set(scene.prometheus.fired_at) - set(fault.rules))
+            if also and not fault.rules:
+                problems.append(f"{', '.join(also)} fired, and nothing was wrong.")
             sent, counted, dead, duplicates, wrong = scene.reckon()
             problems += wrong
             say(f"  {sent:,} events sent, {counted:,} counted, {dead:,} dead letters")
@@ -178,7 +180,8 @@ def _strike(fault: Fault, scene: Scene, patience_s: float, say: Callable[[str], 
 
 
 def _mend(fault: Fault, scene: Scene, patience_s: float, say: Callable[[str], None]) -> float | None:
-    say(f"  the runbook's step: {fault.step}")
+    if fault.rules:
+        say(f"  the runbook's step: {fault.step}")
     mended_at = time.monotonic()
     fault.mend(scene)
     deadline = time.monotonic() + patience_s
@@ -191,7 +194,8 @@ def _mend(fault: Fault, scene: Scene, patience_s: float, say: Callable[[str], No
             quiet_since = now
         elif now - quiet_since >= STAYS_S:
             ended_after_s = round(quiet_since - mended_at, 1)
-            say(f"  none of them fires {ended_after_s:g} s after it")
+            if fault.rules:
+                say(f"  none of them fires {ended_after_s:g} s after it")
             return ended_after_s
         time.sleep(0.2)
     return None

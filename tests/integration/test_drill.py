@@ -76,4 +76,4 @@ def test_without_prometheus_it_says_that_nobody_can_judge(tmp_path: Path) -> Non
 
 def test_a_fault_that_there_is_not_is_named() -> None:
     done = drill("coffee-spilt", code=2)
-    assert "There is no fault coffee-spilt: take of broker-down, redis-down" in done.stderr
+    assert "There is no fault coffee-spilt: take of nothing, broker-down, redis-down" in done.stderr
