@@ -63,7 +63,19 @@ def test_a_rule_that_cannot_fire_is_found_out(tmp_path: Path) -> None:
         "  - alert: ReviewpulseRedisFull\n    expr: vector(0) > 1\n    labels: {severity: page}\n"
         "    annotations: {panel: none, runbook_url: none}\n"
     )
-    done = drill("redis-full", "--rules", str(rules), "--patience", "5", "--json", code=1)
+    done = drill(
+        *(
+            "redis-full",
+            "--rules",
+            str(rules),
+            "--patience",
+            "5",
+            "--keep",
+            str(tmp_path / "drill"),
+            "--json",
+        ),
+        code=1,
+    )
     (met,) = json.loads(done.stdout)["faults"]
     assert met["problems"] == ["ReviewpulseRedisFull did not fire."]
     assert met["sent"] == met["counted"] > 0  # the fault was mended all the same
