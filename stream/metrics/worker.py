@@ -9,6 +9,7 @@ Rules:
 
 from __future__ import annotations
 
+import threading
 import time
 from itertools import product
 from operator import attrgetter
@@ -117,6 +118,8 @@ class WorkerMeter(Meter):
         }
         self.end_to_end_s = _distribution("reviewpulse_end_to_end_seconds")
         self.batch_texts = _distribution("reviewpulse_batch_texts")
+        self._batching = threading.Lock()
+        """Micro-batches are scored on several threads; all else is told on one thread each."""
         self.batch_tokens = {"useful": 0, "padded": 0}
         self.score_cpu_s = 0.0
         self.loop_lag = LoopLag()
@@ -187,9 +190,11 @@ class WorkerMeter(Meter):
         if not len(lengths):
             return
         self.batch_texts.add(len(lengths))
-        self.batch_tokens["useful"] += int(lengths.sum())
-        self.batch_tokens["padded"] += len(lengths) * int(lengths.max())
-        self.score_cpu_s += cpu_s
+        useful, padded = int(lengths.sum()), len(lengths) * int(lengths.max())
+        with self._batching:
+            self.batch_tokens["useful"] += useful
+            self.batch_tokens["padded"] += padded
+            self.score_cpu_s += cpu_s
 
     def applied(self, judged: Judged, now_ms: float) -> None:
         """Counts what became of a part's records."""

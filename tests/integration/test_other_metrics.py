@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from stream.client import EventProducer
+from stream.client.log import read_topic
 from stream.core.events import Alert, rfc3339
 from stream.settings import load
 from stream.topics import ensure
@@ -48,8 +49,12 @@ def test_requests_are_counted_by_route_and_events_by_what_became_of_them(
         assert web.get("/secret-path").status_code == 404
         assert web.client.request("TRACE", "/api/v1/counters?product_id=x").status_code == 405
         lines = "\n".join([json.dumps(good), "no JSON", json.dumps(good | {"event_id": "e2"})])
-        headers = {"Content-Type": "application/x-ndjson"}
+        trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        headers = {"Content-Type": "application/x-ndjson", "traceparent": trace}
         assert web.post("/api/v1/reviews", content=lines, headers=headers).status_code == 400
+        settings = load()
+        written = list(read_topic(settings, settings.topic_reviews))
+        assert [dict(each.headers) for each in written] == [{"traceparent": trace.encode()}] * 2
         with web.client.stream("GET", "/api/v1/live"):
             until(port, lambda found: value(found, "viewers") == 1)
         samples = until(port, lambda found: value(found, "viewers") == 0)

@@ -24,6 +24,7 @@ from stream.core.language import LANGUAGES, languages
 from stream.core.watch import Check, Report
 from stream.deliver.open_alerts import KEPT, OpenAlerts
 from stream.errors import DependencyError, UsageError
+from stream.lanes import Lane
 from stream.metrics.__main__ import page
 from stream.metrics.catalogue import BY_NAME, CATALOGUE, LABELS, label
 from stream.metrics.distribution import Distribution
@@ -378,6 +379,25 @@ def test_lag_is_the_age_of_the_oldest_record_that_is_not_counted() -> None:
     assert (inside.records, inside.seconds(NOW_MS)) == (10, 3)
     done = watch.look({REVIEWS: Standing(applied=19, end=20, counted_ms=NOW_MS)})[REVIEWS]
     assert (done.records, done.seconds(NOW_MS)) == (0, 0)
+
+
+def test_a_lane_knows_its_oldest_record_until_every_shard_has_it() -> None:
+    lane = Lane(REVIEWS, "reviews", applied=[-1, -1], judged=[-1, -1])
+    lane.inside.append([record(0, b"{", arrival_ms=100), record(2, b"{", arrival_ms=200)])
+    lane.inside.append([record(3, b"{", arrival_ms=300)])
+    assert lane.oldest_ms() == 100
+    lane.advance(0, 2)
+    assert lane.oldest_ms() == 100  # the other shard has nothing yet
+    lane.advance(1, 0)
+    assert lane.oldest_ms() == 200
+    lane.advance(1, 2)
+    assert (lane.oldest_ms(), lane.counted_ms) == (300, 200)
+    lane.advance(0, 3)
+    lane.advance(1, 3)
+    assert (lane.oldest_ms(), lane.counted_ms) == (None, 300)
+    lane.inside.append([record(4, b"{")])
+    lane.close()
+    assert lane.oldest_ms() is None  # what may never come back is not held
 
 
 def test_what_is_not_fetched_yet_is_about_as_old_as_what_was_counted_last() -> None:
