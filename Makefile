@@ -7,6 +7,7 @@
 #   make audit                     known vulnerabilities in what is pinned; says what could not be asked about
 #   make sbom                      sbom.json: what is installed here, as CycloneDX
 #   make up, make down             the containers of docker-compose.yml, on CPUs
+#   make observe                   those, with Prometheus and Grafana
 #   make clean                     removes all that it made here
 
 VENV := .venv
@@ -23,7 +24,7 @@ PYTEST_ARGS ?=
 # Test processes, each with servers of its own: integration tests wait more than they compute.
 JOBS ?= 2
 
-.PHONY: help demo test lint types check audit sbom up down clean
+.PHONY: help demo test lint types check audit sbom up observe down clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -70,16 +71,28 @@ $(VENV)/.pip:
 	@touch $@
 
 # The containers of docker-compose.yml, on CPUs.
-up: deploy/secrets/reviewpulse_redis_password
+SECRETS := deploy/secrets/reviewpulse_redis_password deploy/secrets/reviewpulse_web_tokens deploy/secrets/grafana_admin_password
+
+up: $(SECRETS)
 	docker compose --profile cpu up --build --detach
 
-down:
-	docker compose --profile cpu --profile gpu down
+observe: $(SECRETS)
+	docker compose --profile cpu --profile observe up --build --detach
 
-# Others may not enter the folder; the file itself is readable, for containers mount it for a user of theirs.
-deploy/secrets/reviewpulse_redis_password:
+down:
+	docker compose --profile cpu --profile gpu --profile notify --profile observe down
+
+# Others may not enter the folder; the files themselves are readable, for containers mount them for users of theirs.
+RANDOM := od -An -N32 -tx1 /dev/urandom | tr -d ' \n'
+
+deploy/secrets/reviewpulse_redis_password deploy/secrets/grafana_admin_password:
 	mkdir -p -m 700 deploy/secrets
-	od -An -N32 -tx1 /dev/urandom | tr -d ' \n' > $@
+	$(RANDOM) > $@
+	chmod 444 $@
+
+deploy/secrets/reviewpulse_web_tokens:
+	mkdir -p -m 700 deploy/secrets
+	echo "operator:read+ingest+operate:$$($(RANDOM))" > $@
 	chmod 444 $@
 
 clean:

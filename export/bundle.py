@@ -30,6 +30,7 @@ from export.precision import store
 from models.trim import compact
 from stream import bundle
 from stream.errors import BundleError, DependencyError, UsageError
+from stream.scorer.reference import reference_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from export.gpu_graph import Target
     from export.precision import Storage
     from models.checkpoint import TrainingRecord
+    from stream.core.drift import Reference
     from stream.core.events import Label
     from stream.scorer.onnx import OnnxScorer
 
@@ -117,12 +119,17 @@ def write_bundle(
         if forced and not force:
             raise BundleError(f"{' '.join(forced)} No bundle was written.")
         parity = found[0]
-        manifest = msgspec.structs.replace(manifest, parity=tuple(found), forced=tuple(forced))
+        manifest = msgspec.structs.replace(
+            manifest,
+            parity=tuple(found),
+            forced=tuple(forced),
+            reference=_reference(fresh, manifest, target, sample),
+        )
         card = model_card(manifest, record, parity, architecture(network.config))
         (fresh / bundle.CARD).write_text(card, encoding="utf-8")
         files = {name: bundle.sha256(fresh / name) for name in bundle.REQUIRED}
         manifest = msgspec.structs.replace(manifest, files=files)
-        (fresh / bundle.MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
+        bundle.write_manifest(fresh, manifest)
         bundle.verify(fresh)
         size = sum(file.stat().st_size for file in fresh.iterdir())
         _put_in_place(fresh, out)
@@ -225,6 +232,12 @@ def _scorers(folder: Path, manifest: bundle.Manifest, target: Target) -> list[On
     with suppress(DependencyError):  # there is no GPU here; the manifest says where it was compared
         scorers.append(OnnxScorer(folder, manifest, provider="cuda"))
     return scorers
+
+
+def _reference(folder: Path, manifest: bundle.Manifest, target: Target, sample: Sample) -> Reference:
+    """What the texts of the parity look like as serving reads them, tails and all."""
+    scorer = _scorers(folder, manifest, target)[0]
+    return reference_of(scorer, sample.texts, f"the {len(sample.texts):,} texts of its export's parity")
 
 
 def _put_in_place(fresh: Path, out: Path) -> None:

@@ -43,6 +43,11 @@ class Backlog:
         self._before: dict[TP, int] = {}
         self._waiting: dict[TP, int] = {}
         """What was applied when a record was read beyond it."""
+        self.ends: dict[TP, int] = {}
+        """The log's next offset of each partition, as Kafka said last."""
+        self.read: dict[TP, tuple[int, int | None]] = {}
+        """Where it was read: what was applied then, and the timestamp of the record beyond; None: there was
+        none."""
 
     async def look(self, applied: Mapping[TP, int], ends: Mapping[TP, int]) -> dict[TP, int]:
         """Looks where records wait.
@@ -104,11 +109,8 @@ class Backlog:
             consumer.assign(list(partitions))
             consumer.pause(*partitions)  # it fetches as soon as it may
         asked = await consumer.end_offsets(list(partitions))
-        return {
-            tp
-            for tp, offset in applied.items()
-            if max(asked[TopicPartition(*tp)], ends.get(tp, 0)) > offset + 1
-        }
+        self.ends = {tp: max(asked[TopicPartition(*tp)], ends.get(tp, 0)) for tp in applied}
+        return {tp for tp, offset in applied.items() if self.ends[tp] > offset + 1}
 
     async def _read(self, consumer: AIOKafkaConsumer, positions: Mapping[TP, int]) -> None:
         partitions = [TopicPartition(*tp) for tp in positions]
@@ -120,5 +122,7 @@ class Backlog:
         finally:
             consumer.pause(*partitions)
         for tp, position in positions.items():
-            if fetched.get(TopicPartition(*tp)):
+            records = fetched.get(TopicPartition(*tp))
+            if records:
                 self._waiting[tp] = position - 1
+            self.read[tp] = (position - 1, records[0].timestamp if records else None)

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from stream import signature
-from stream.core.events import Label  # noqa: TC001  # msgspec reads the annotation
+from stream.core.drift import Reference  # noqa: TC001  # msgspec reads the annotations
+from stream.core.events import Label  # noqa: TC001
 from stream.errors import BundleError, UsageError
+from stream.writing import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -118,6 +120,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What its export found wrong, where it was forced: such a bundle is promoted by force alone."""
     tail_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of ``max_length``, how many are a longer text's last ones, its closing special token included."""
+    reference: Reference | None = None
+    """What its texts and scores looked like at export, for the metrics of drift; None of older bundles."""
 
 
 LABEL_SETS: tuple[tuple[Label, ...], ...] = (("negative", "positive"), ("negative", "neutral", "positive"))
@@ -198,6 +202,15 @@ def sign(path: Path, private_key: Path) -> Manifest:
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}.") from None
     return manifest
+
+
+def write_manifest(path: Path, manifest: Manifest) -> None:
+    """Writes a bundle's manifest in one step, in place of the one there.
+
+    Raises:
+        OSError: it cannot be written; what was there stays.
+    """
+    write_whole(path / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)) + b"\n")
 
 
 def verify(path: Path, key: Path | None = None) -> Manifest:

@@ -12,9 +12,11 @@ Rules:
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from bisect import bisect_right
+from collections import OrderedDict, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
@@ -30,8 +32,9 @@ from stream.resume import Resume
 from stream.store.contract import NOTHING_APPLIED, log_partition
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from aiokafka import ConsumerRecord
     from faust.types import TP
 
     from stream.core.events import Channel
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("lanes")
 
+_offset = attrgetter("offset")
 _decode_note = msgspec.json.Decoder(Note).decode
 
 
@@ -90,6 +94,10 @@ class Lane:
     """Whether the store has the note."""
     committed: int = NOTHING_APPLIED
     """Highest offset the group was told of."""
+    inside: deque[Sequence[ConsumerRecord]] = field(default_factory=deque)
+    """Runs that were taken and are not applied to their end, oldest first."""
+    counted_ms: int | None = None
+    """Timestamp of the last record that every shard has."""
 
     @property
     def name(self) -> str:
@@ -99,15 +107,31 @@ class Lane:
     def advance(self, shard: int, offset: int) -> None:
         """The store has everything of a shard up to ``offset``."""
         self.applied[shard] = offset
+        self._let_go(min(self.applied))
         if self.note.width:
             self.note = suspicion.widened(self.note, min(self.applied))
             self.note_left = bool(self.note.width)
+
+    def _let_go(self, applied: int) -> None:
+        """Forgets the runs that are applied."""
+        while self.inside and self.inside[0][-1].offset <= applied:
+            self.counted_ms = self.inside.popleft()[-1].timestamp
+
+    def oldest_ms(self) -> int | None:
+        """Timestamp of the oldest record inside that is not applied; None where there is none."""
+        if not self.inside:
+            return None
+        records = self.inside[0]
+        place = bisect_right(records, min(self.applied), key=_offset)
+        timestamp: int = records[min(place, len(records) - 1)].timestamp
+        return timestamp
 
     def close(self) -> None:
         """Nothing of it is applied any more; frees what it takes, for the partition may never come back."""
         self.closed = True
         self.states = OrderedDict()
         self.seen = None
+        self.inside = deque()
 
     def remember(self, states: Mapping[str, bytes]) -> None:
         """Keeps new detector states for the next window."""
@@ -172,6 +196,10 @@ class Lanes:
 
     def __getitem__(self, tp: TP) -> Lane:
         return self._lanes[tp]
+
+    def open_lanes(self) -> dict[TP, Lane]:
+        """Those that this worker reads now."""
+        return {tp: lane for tp, lane in self._lanes.items() if not lane.closed}
 
     def owned(self) -> set[str]:
         """Names of the partitions this worker reads now."""
@@ -338,6 +366,8 @@ class Lanes:
                 f"run {lane.next_number} of {partition_name(run.tp)} is missing, run {run.number} came"
             )
         lane.next_number += 1
+        if run.records:
+            lane.inside.append(run.records)
         return True
 
     def committable(self) -> Mapping[TP, int]:

@@ -410,7 +410,8 @@ def _listens(host: str, port: int) -> bool:
     return False
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Whether nobody listens on a port of loopback."""
     with socket.socket() as attempt:
         # As the servers do: a port is not taken by the last connections of a server that is gone.
         attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -425,7 +426,7 @@ def _ports(kafka_port: int, redis_port: int) -> tuple[int, int]:
     if kafka_port and kafka_port == redis_port:
         raise UsageError(f"The broker and Redis cannot share port {kafka_port}: choose two.")
     for port, option in ((kafka_port, "--kafka-port"), (redis_port, "--redis-port")):
-        if port and not _is_free(port):
+        if port and not is_free(port):
             raise UsageError(
                 f"Port {port} on {HOST} is taken or not allowed: choose another with {option},"
                 " or leave the option out."
@@ -433,7 +434,7 @@ def _ports(kafka_port: int, redis_port: int) -> tuple[int, int]:
     free = (
         port
         for port in random.sample(FREE_PORTS, len(FREE_PORTS))
-        if port not in {kafka_port, redis_port} and _is_free(port)
+        if port not in {kafka_port, redis_port} and is_free(port)
     )
     return kafka_port or next(free), redis_port or next(free)
 

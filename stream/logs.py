@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 REPEAT_S = 60.0
 LINES_KNOWN = 1000
 """Far more than the libraries have; but some of Faust's carry a number of their own."""
-_TALKATIVE = ("aiokafka", "faust", "kafka", "mode")
+_TALKATIVE = ("aiokafka", "faust", "kafka", "mode", "opentelemetry")
 
 _QUIETER = {
     # Their info lines tell how a library goes about its work; ours tell what the worker does.

@@ -20,6 +20,7 @@ from stream.backoff import waits
 from stream.core.watch import Seen
 from stream.errors import DependencyError
 from stream.lanes import partition_name
+from stream.metrics.lag import LagWatch, Standing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from faust.types import TP
 
     from stream.lanes import Lanes
+    from stream.metrics.lag import Lag
     from stream.pipeline import Pipeline
     from stream.scorer.counted import Batches
     from stream.settings import Settings
@@ -85,6 +87,7 @@ class Lookout:
     Attributes:
         joined: whether the worker has asked for partitions.
         board: whether the status board answers; told by whoever posts there.
+        lags: how far each partition of ours lies behind, as of the last beat.
     """
 
     def __init__(
@@ -97,6 +100,8 @@ class Lookout:
         batches: Batches,
     ) -> None:
         self.joined = False
+        self.lags: Mapping[TP, Lag] = {}
+        self._lag_watch = LagWatch()
         self._app = app
         self._lanes = lanes
         self._pipeline = pipeline
@@ -116,6 +121,7 @@ class Lookout:
         """Tells the watchdog every second, until cancelled."""
         while True:
             seen = self.seen()
+            self.lags = self._lag_watch.look(self._standings())
             self._say_who_is_away(seen)
             watchdog.see(seen)
             await asyncio.sleep(BEAT_S)
@@ -175,6 +181,28 @@ class Lookout:
             else:
                 self._redis.answered()
             await asyncio.sleep(self._period_s)
+
+    def _standings(self) -> dict[TP, Standing]:
+        """What is known of each partition that this worker reads."""
+        if not self.joined:
+            return {}
+        lanes = self._lanes.open_lanes()
+        ends = self._app.consumer.ends_seen(lanes)
+        standings = {}
+        for tp, lane in lanes.items():
+            applied = min(lane.applied)
+            read_at, read_ms = self._backlog.read.get(tp, (None, None))
+            was_read = read_at == applied
+            end = max(ends.get(tp, 0), self._backlog.ends.get(tp, 0))
+            standings[tp] = Standing(
+                applied,
+                end,
+                inside_ms=lane.oldest_ms(),
+                read_ms=read_ms if was_read else None,
+                is_empty=was_read and read_ms is None,
+                counted_ms=lane.counted_ms,
+            )
+        return standings
 
     def _applied(self) -> dict[TP, int]:
         """Highest applied offset of each partition that is ours."""

@@ -43,10 +43,12 @@ import structlog
 from stream.backoff import retry
 from stream.core.decode import DeadLetter, Limits, decode_run
 from stream.lanes import RunMissing
+from stream.metrics.meter import NO_METER
 from stream.record import Basis, Judge, Part, Timing
 from stream.scorer import isolate
 from stream.store.contract import ERASED, MOVED
 from stream.tasks import end
+from stream.tracing import NO_TRACE, NO_TRACING, Causes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -57,10 +59,12 @@ if TYPE_CHECKING:
     from stream.core.decode import Decoded
     from stream.core.events import Score
     from stream.lanes import Lane, Lanes
+    from stream.metrics.meter import Meter
     from stream.record import Detector, Judged, Refused
     from stream.runs import Run
     from stream.scorer.contract import Scorer
     from stream.store.contract import Apply, CounterStore, Span
+    from stream.tracing import Trace, Tracing
 
 log = structlog.get_logger("pipeline")
 
@@ -146,6 +150,7 @@ class Window:
     texts: list[str]
     encoded: Any
     model: Model
+    trace: Trace = NO_TRACE
     scored: isolate.Scored | None = None
     timing: Timing | None = None
 
@@ -161,6 +166,9 @@ class Pipeline:
         publisher: dead letters, scores, alerts.
         rewind: has partitions read again from what the store holds.
         settings: sizes and limits.
+        meter: is told what is done, where somebody wants to know.
+        tracing: likewise, window by window.
+        causes: is told which record an alert's transition was caused by.
     """
 
     def __init__(
@@ -173,8 +181,14 @@ class Pipeline:
         publisher: Publisher,
         rewind: Callable[[set[TP]], Awaitable[None]],
         settings: PipelineSettings,
+        meter: Meter = NO_METER,
+        tracing: Tracing = NO_TRACING,
+        causes: Causes | None = None,
     ) -> None:
         self.progress = Progress()
+        self._tracing = tracing
+        self._causes = causes or Causes()
+        self._meter = meter
         self._store = store
         self._lanes = lanes
         self._publisher = publisher
@@ -188,7 +202,7 @@ class Pipeline:
         self._space = asyncio.Event()
         self._to_score: asyncio.Queue[Window] = asyncio.Queue(maxsize=1)
         self._to_judge: asyncio.Queue[Window] = asyncio.Queue(maxsize=1)
-        self._to_apply: asyncio.Queue[list[Judged]] = asyncio.Queue(maxsize=1)
+        self._to_apply: asyncio.Queue[tuple[list[Judged], Trace]] = asyncio.Queue(maxsize=1)
         self._window_room = min(LEAST_WINDOW, settings.window_events)
         self._windows_in_flight = 0
         self._empty = asyncio.Event()
@@ -246,8 +260,9 @@ class Pipeline:
             if self._lanes.is_current(run.tp, run.epoch):
                 self._start_rewind(run.tp, run.ended)
             return
-        self._inbox.append(run)
+        self._inbox.append(run._replace(taken_at=time.perf_counter()))
         self._waiting_records += len(run.records)
+        self._meter.taken(self._lanes[run.tp].channel, run)
         self._quiet.clear()
         self._arrived.set()
 
@@ -331,8 +346,10 @@ class Pipeline:
             if runs:
                 self._windows_in_flight += 1
                 self._empty.clear()
+                trace = self._tracing.begin(runs)
+                self._stage("queue", time.perf_counter() - min(run.taken_at for run in runs), trace)
                 await self._leave_notes(runs)
-                await self._to_score.put(await self._in_thread("decode", self._decode, runs))
+                await self._to_score.put(await self._in_thread("decode", self._decode, runs, trace))
             if suspects:
                 await self._empty.wait()
             self._note_quiet()
@@ -379,8 +396,13 @@ class Pipeline:
         self._inbox.appendleft(run)
         self._waiting_records += len(run.records)
 
-    def _decode(self, runs: Sequence[Run]) -> Window:
+    def _stage(self, stage: str, seconds: float, trace: Trace) -> None:
+        self._meter.stage(stage, seconds)
+        trace.stage(stage, seconds)
+
+    def _decode(self, runs: Sequence[Run], trace: Trace) -> Window:
         model = self._model  # once: another may be used at any moment
+        started = time.perf_counter()
         by_tp: dict[TP, list[ConsumerRecord]] = {}
         latest: dict[TP, Run] = {}
         for run in runs:
@@ -403,7 +425,13 @@ class Pipeline:
             )
             texts.extend([event.text for event in part.events])
             parts.append(part)
-        return Window(parts, texts, isolate.encode(model.scorer, texts), model)
+        decoded_at = time.perf_counter()
+        encoded = isolate.encode(model.scorer, texts)
+        tokenised_at = time.perf_counter()
+        self._stage("decode", decoded_at - started, trace)
+        self._stage("tokenise", tokenised_at - decoded_at, trace)
+        self._meter.encoded(model.scorer, texts, encoded)
+        return Window(parts, texts, encoded, model, trace)
 
     # Stage 2: score.
 
@@ -422,6 +450,8 @@ class Pipeline:
         elapsed_s = time.perf_counter() - started
         window.encoded = None
         window.timing = Timing(scored_at_ms, elapsed_s * 1000)
+        self._stage("score", elapsed_s, window.trace)
+        self._meter.scored(window.model.scorer, window.scored)
         affordable = round(len(window.texts) / elapsed_s * WINDOW_S)
         self._window_room = min(max(affordable, LEAST_WINDOW), self._settings.window_events)
         if self._listener is not None:
@@ -439,7 +469,7 @@ class Pipeline:
                 for part in window.parts
                 if self._lanes.is_current(part.tp, part.epoch)
             ]
-            await self._to_apply.put(await self._judge_window(window, parts))
+            await self._to_apply.put((await self._judge_window(window, parts), window.trace))
 
     async def _judge_window(self, window: Window, parts: Sequence[tuple[Part, Lane]]) -> list[Judged]:
         # These tasks answer with states alone: on a new connection redis-py leaves a cycle that holds the
@@ -463,7 +493,10 @@ class Pipeline:
         assert window.scored is not None
         assert window.timing is not None
         judge = window.model.judge
-        return [judge.judge(part, window.scored, basis, window.timing) for part, _, basis in parts]
+        started = time.perf_counter()
+        judged = [judge.judge(part, window.scored, basis, window.timing) for part, _, basis in parts]
+        self._stage("judge", time.perf_counter() - started, window.trace)
+        return judged
 
     async def _states(self, part: Part, lane: Lane) -> dict[str, bytes | None] | None:
         """Detector states of the part's products: remembered ones, the others from the store.
@@ -495,22 +528,26 @@ class Pipeline:
 
     async def _apply_stage(self) -> None:
         while True:
-            judged = await self._to_apply.get()
-            await self._apply(
-                [each for each in judged if self._lanes.is_current(each.part.tp, each.part.epoch)]
-            )
+            found, trace = await self._to_apply.get()
+            judged = [each for each in found if self._lanes.is_current(each.part.tp, each.part.epoch)]
+            await self._apply(judged, trace)
+            trace.end(judged)
             self._windows_in_flight -= 1
             if not self._windows_in_flight:
                 self._empty.set()
             self.progress.windows += 1
             self._note_quiet()
 
-    async def _apply(self, judged: Sequence[Judged]) -> None:
+    async def _apply(self, judged: Sequence[Judged], trace: Trace) -> None:
         await self._publish_first(judged)
         steps = [step for each in judged for step in each.steps]
         if not steps:
             return
+        for each in judged:
+            self._causes.note(each)
+        started = time.perf_counter()
         results = await retry(lambda: self._store.apply(steps), "apply")
+        self._stage("apply", time.perf_counter() - started, trace)
         stored = dict(zip(((step.partition, step.shard) for step in steps), results, strict=True))
         for each in judged:
             self._settle(each, stored)
@@ -549,6 +586,7 @@ class Pipeline:
         now_ms = time.time() * 1000
         records = judged.part.records
         progress.latencies_ms.extend((now_ms - records[0].timestamp, now_ms - records[-1].timestamp))
+        self._meter.applied(judged, now_ms)
 
     def _start_rewind(self, tp: TP, reason: str) -> None:
         self._lanes.close([tp])

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,15 +21,19 @@ import structlog
 from aiokafka.errors import KafkaError
 
 from stream.backoff import retry
+from stream.core import traceparent
 from stream.core.events import Alert
 from stream.errors import DependencyError
+from stream.metrics.meter import NO_METER
 from stream.settings import dead_letter_topic
 from stream.store.contract import plain_partition
+from stream.tracing import Causes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from stream.core.events import Score
+    from stream.metrics.meter import Meter
     from stream.record import Refused
     from stream.store.contract import CounterStore
 
@@ -68,6 +73,11 @@ class KafkaPublisher:
         owned: names of the partitions this worker reads now.
         alerts_topic: where alert transitions go.
         scores_topic: where scores go.
+        meter: is told how long Kafka takes.
+        causes: which trace a transition was caused by.
+
+    Attributes:
+        waiting: transitions in the outbox that Kafka does not have yet, as of the last look; the fleet's.
     """
 
     def __init__(
@@ -78,7 +88,12 @@ class KafkaPublisher:
         owned: Callable[[], set[str]],
         alerts_topic: str,
         scores_topic: str,
+        meter: Meter = NO_METER,
+        causes: Causes | None = None,
     ) -> None:
+        self._causes = causes or Causes()
+        self.waiting = 0
+        self._meter = meter
         self._producer = producer
         self._store = store
         self._owned = owned
@@ -119,11 +134,14 @@ class KafkaPublisher:
         Raises:
             DependencyError: Kafka or the store is away; what was not taken out is sent again.
         """
+        self._waiting_in = dict.fromkeys(range(self._store.shards), 0)
         for shard in range(self._store.shards):
             owned = self._owned()
+            found = await self._store.outbox(shard)
+            self._note_waiting(shard, len(found))
             entries = [
                 entry
-                for entry in await self._store.outbox(shard)
+                for entry in found
                 if plain_partition(entry.partition) in owned  # of whichever log: the last one's, too
             ]
             if not entries:
@@ -131,12 +149,14 @@ class KafkaPublisher:
             alerts = [_decode_alert(entry.alert) for entry in entries]
             await self._send(
                 [
-                    Message(self._alerts_topic, alert.id.encode(), entry.alert)
+                    Message(self._alerts_topic, alert.id.encode(), entry.alert, self._headers_of(alert))
                     for alert, entry in zip(alerts, entries, strict=True)
                 ]
             )
             await self._store.delivered(entries)
+            self._note_waiting(shard, len(found) - len(entries))
             for alert in alerts:
+                self._causes.delivered(alert)
                 log.info(
                     "alert delivered",
                     alert=alert.id,
@@ -148,7 +168,18 @@ class KafkaPublisher:
                     historic=alert.historic,
                 )
 
+    def _headers_of(self, alert: Alert) -> Headers | None:
+        header = self._causes.of(alert)
+        return None if header is None else [(traceparent.HEADER, header)]
+
+    def _note_waiting(self, shard: int, transitions: int) -> None:
+        self._waiting_in[shard] = transitions
+        self.waiting = sum(self._waiting_in.values())
+
     async def _send(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        started = time.perf_counter()
         try:
             acknowledgements = [
                 await self._producer.send(
@@ -159,6 +190,7 @@ class KafkaPublisher:
             await asyncio.gather(*acknowledgements)
         except KafkaError as error:
             raise DependencyError(f"Kafka did not take {len(messages)} records: {error!r}") from error
+        self._meter.stage("publish", time.perf_counter() - started)
 
 
 def _dead_letter(letter: Refused) -> Message:
@@ -181,4 +213,7 @@ def _dead_letter(letter: Refused) -> Message:
     redriven_from = dict(record.headers or ()).get("redriven_from")
     if redriven_from:
         encoded.append(("redriven_from", redriven_from[:MAX_KEY_BYTES]))
+    caused_by = traceparent.of_record(record.headers)
+    if caused_by is not None:
+        encoded.append((traceparent.HEADER, caused_by))
     return Message(dead_letter_topic(record.topic), key, value, encoded)

@@ -116,6 +116,8 @@ class Refused(NamedTuple):
     record: ConsumerRecord
     stage: str
     reason: str
+    is_ahead: bool = False
+    """See ``DeadLetter``."""
 
 
 class Timing(NamedTuple):
@@ -142,6 +144,23 @@ class Basis(NamedTuple):
     """How often something had been erased before any of it was read, by shard; empty for never."""
 
 
+class Transition(NamedTuple):
+    """What happens to an alert, for whoever counts or follows it."""
+
+    alert: Alert
+    events: Sequence[Event]
+    """Of its product, that were judged together."""
+
+    @property
+    def cause(self) -> Event:
+        """The event that caused it: the one that reached Kafka when the alert says."""
+        at = self.alert.at
+        return next((each for each in self.events if rfc3339(each.arrival_ms) == at), self.events[-1])
+
+
+NO_LABELS: NDArray[np.int8] = np.zeros(0, np.int8)
+
+
 class Judged(NamedTuple):
     """A part, ready to be applied."""
 
@@ -150,6 +169,12 @@ class Judged(NamedTuple):
     dead: list[Refused]
     states: dict[str, bytes]
     scores: list[Score]
+    events: Sequence[Event] = ()
+    """What the steps count."""
+    labels: NDArray[np.int8] = NO_LABELS
+    """Index into ``LABELS`` of each."""
+    transitions: Sequence[Transition] = ()
+    """What happens to alerts."""
 
 
 class Judge:
@@ -188,6 +213,7 @@ class Judge:
         products = tally(fresh.events, fresh.labels, fresh.sentiments, self._late_after_ms)
         new_states: dict[str, bytes] = {}
         alerts: dict[str, list[bytes]] = {}
+        happened: list[Transition] = []
         for product_id, product in products.items():
             observations = [fresh.observation(row) for row in product.rows]
             state, transitions = self._detector.judge(
@@ -196,6 +222,8 @@ class Judge:
             new_states[product_id] = state
             if transitions:
                 alerts[product_id] = [msgspec.json.encode(alert) for alert in transitions]
+                of_product = [fresh.events[row] for row in product.rows]
+                happened += [Transition(alert, of_product) for alert in transitions]
         steps = []
         for shard, base in enumerate(basis.applied):
             if base < part.last_offset:
@@ -208,7 +236,9 @@ class Judge:
                 is_news = shard == 0 and self._model_version != basis.model
                 steps.append(step._replace(model=self._model_version) if is_news else step)
         scores = self._scores(part, fresh, timing) if self._with_scores else []
-        return Judged(part, steps, fresh.dead, new_states, scores)
+        return Judged(
+            part, steps, fresh.dead, new_states, scores, fresh.events, fresh.label_numbers, happened
+        )
 
     def _scores(self, part: Part, fresh: _Fresh, timing: Timing) -> list[Score]:
         return [
@@ -278,7 +308,9 @@ class _Fresh:
     """The events of a part that the store does not have yet, with their scores."""
 
     events: list[Event]
+    label_numbers: NDArray[np.int8]
     labels: list[int]
+    """The same, as Python's numbers."""
     sentiments: list[int]
     p_negative: list[float]
     probabilities: np.ndarray[Any, np.dtype[np.float32]]
@@ -301,6 +333,7 @@ class _Fresh:
             prints = prints[rows] if prints is not None else None
         return cls(
             events=events,
+            label_numbers=labels,
             labels=labels.tolist(),
             sentiments=np.rint((probabilities[:, 2] - probabilities[:, 0]) * 1000).astype(int).tolist(),
             p_negative=probabilities[:, 0].tolist(),
@@ -366,7 +399,7 @@ def _refused(part: Part, failed: Mapping[int, str], applied: Sequence[int]) -> l
     dead = part.dead + [DeadLetter(part.events[row].offset, "score", why) for row, why in failed.items()]
     record_at = {record.offset: record for record in part.records} if dead else {}
     return [
-        Refused(record_at[letter.offset], letter.stage, letter.reason)
+        Refused(record_at[letter.offset], letter.stage, letter.reason, letter.is_ahead)
         for letter in dead
         if letter.offset > applied[0]
     ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
 from redis.exceptions import (
@@ -119,6 +119,22 @@ def words(error: Exception) -> str:
     if isinstance(cause, AuthenticationError):
         return "the user or the password is wrong, the user is disabled, or a password is missing"
     return str(cause).partition(", with args beginning with")[0]
+
+
+def kind_of(error: Exception) -> Literal["away", "full", "refused", "other"]:
+    """What kind of trouble an error of ``failure`` is, by what caused it.
+
+    >>> kind_of(DependencyError("Redis is full")), kind_of(UsageError("no"))
+    ('other', 'other')
+    """
+    causes = [_cause(each) for each in _chain(error) if isinstance(each, Exception)]
+    if any(isinstance(each, OutOfMemoryError) or str(each).startswith("MISCONF") for each in causes):
+        return "full"
+    if any(not isinstance(each, AskError) and _refusal(each, "") is not None for each in causes):
+        return "refused"
+    if any(isinstance(each, _PASSING) or str(each).startswith(_PASSING_REPLIES) for each in causes):
+        return "away"
+    return "other"
 
 
 def _refusal(error: Exception, url: str) -> str | None:

@@ -39,6 +39,8 @@ class Run(NamedTuple):
     """Kafka's id of the topic they are from; empty where it tells none."""
     ended: str = ""
     """Why the log does not go on here; then there are no records."""
+    taken_at: float = 0.0
+    """When the pipeline took it in, by ``time.perf_counter``."""
 
 
 class Position(NamedTuple):

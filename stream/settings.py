@@ -110,8 +110,15 @@ class Settings(BaseSettings):
     )
     health: str | None = Field(
         None,
-        description="Where a worker serves `/livez` and `/readyz`: `127.0.0.1:8080`, or `8080` for the same;"
-        " another host only if you write it. Off by default.",
+        description="Where `worker`, `web` and `notify` serve `/livez`, `/readyz` and `/metrics`:"
+        " `127.0.0.1:8080`, or `8080` for the same; another host only if you write it. Off by default.",
+    )
+
+    traces: str | None = Field(
+        None,
+        description="OpenTelemetry collector that a worker sends traces of its windows to, over HTTP:"
+        " `http://collector:4318`; needs the extra `otel`. OTEL_EXPORTER_OTLP_ENDPOINT does, too."
+        " Off by default.",
     )
 
     scorer: Literal["onnx", "constant"] = Field(

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from stream.core.shadow import Figures
     from stream.pipeline import Listener
-    from stream.promotion import Named, Promotions, Proposal
+    from stream.promotion import Named, Promotion, Promotions, Proposal
     from stream.record import Detector
     from stream.runs import Position
     from stream.scorer.contract import Scorer
@@ -147,6 +147,10 @@ class Swap:
         self._failed = asyncio.Event()
         self._error: UsageError | DependencyError | None = None
         self.status = self._nothing_proposed()
+        self.outcomes = {"switched": 0, "refused": 0, "rolled_back": 0}
+        """How often, since it was made."""
+        self._known: Promotion | None = None
+        """What was promoted, as of the last look."""
 
     async def run(self) -> None:
         """Looks again and again, until cancelled.
@@ -193,8 +197,12 @@ class Swap:
             found = await (retry(read, "look which bundle was promoted") if patiently else read())
             promotion, proposal = found.promotion, found.proposal
             wanted = (promotion and promotion.bundle) or self._configured
+            is_back = _goes_back(self._known, promotion)
+            self._known = promotion
             if wanted.manifest != self._serving.named.manifest:
                 await self._follow(wanted)
+                if wanted.manifest == self._serving.named.manifest:
+                    self.outcomes["rolled_back" if is_back else "switched"] += 1
             if proposal != self._proposal:
                 self._drop_candidate()
                 if proposal is not None:
@@ -290,6 +298,7 @@ class Swap:
 
     def _refuse(self, reasons: Sequence[str]) -> None:
         self._say("refused", reasons)
+        self.outcomes["refused"] += 1
         self._let_go()
         log.warning("this bundle is refused", reasons=list(reasons))
 
@@ -376,6 +385,13 @@ class Swap:
         if not np.isfinite(found).all():
             raise ValueError("its probabilities are not finite")
         return found
+
+
+def _goes_back(before: Promotion | None, now: Promotion | None) -> bool:
+    """Whether a promotion is of the bundle that the one before it took the place of, without a comparison."""
+    if before is None or now is None or not now.ungated:
+        return False
+    return now.bundle == before.previous and now.previous == before.bundle
 
 
 class PromotedFirst:

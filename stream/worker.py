@@ -20,7 +20,7 @@ import socket
 import tempfile
 import time
 from collections import deque
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,9 @@ from stream.kafka_config import aiokafka_config
 from stream.kafka_refusal import refusal
 from stream.lanes import Lanes
 from stream.lookout import BEAT_S, Lookout
+from stream.metrics.meter import NO_METER
+from stream.metrics.store import TimedStore, Trips
+from stream.metrics.worker import Parts, WorkerMeter, WorkerReading
 from stream.pipeline import Pipeline, PipelineSettings
 from stream.promotion import Named, Promotions, check_named, named
 from stream.publish import KafkaPublisher
@@ -56,6 +59,7 @@ from stream.store.layout import Layout
 from stream.store.redis import RedisStore
 from stream.swap import Opened, PromotedFirst, Swap
 from stream.tasks import end, within
+from stream.tracing import Causes, tracing_of
 from stream.transport import RunSchema, Transport
 from stream.watchdog import Watchdog
 
@@ -69,6 +73,7 @@ if TYPE_CHECKING:
     from stream.core.watch import Stuck
     from stream.scorer.contract import Scorer
     from stream.settings import Settings
+    from stream.store.contract import CounterStore
 
 log = structlog.get_logger("worker")
 
@@ -106,21 +111,27 @@ async def serve(settings: Settings) -> None:
         DependencyError: the device that was demanded is absent, or Kafka failed for good.
     """
     watchdog = Watchdog(_watch_limits(settings))
-    served = (
-        HealthServer(address_of(settings.health), pages(lambda: watchdog.report))
-        if settings.health
-        else nullcontext()
-    )
+    reading = _reading(watchdog) if settings.health else None
+    served: AbstractContextManager[object] = nullcontext()
+    if settings.health and reading is not None:
+        from stream.metrics.page import metrics_pages, registry  # noqa: PLC0415  # only where they are served
+
+        shown = pages(lambda: watchdog.report) | metrics_pages(registry("worker", reading.read))
+        served = HealthServer(address_of(settings.health), shown)
     with served:
         watchdog.start()
-        kafka_let_go = await _serve(settings, watchdog)
+        kafka_let_go = await _serve(settings, watchdog, reading)
     if not kafka_let_go:
         # Ours is done. Faust's tasks and its thread wait for an answer yet, for up to 40 s and deaf to being
         # cancelled, and the interpreter would wait for them.
         os._exit(0)
 
 
-async def _serve(settings: Settings, watchdog: Watchdog) -> bool:
+def _reading(watchdog: Watchdog) -> WorkerReading:
+    return WorkerReading(lambda: watchdog.report, WorkerMeter(), Trips())
+
+
+async def _serve(settings: Settings, watchdog: Watchdog, reading: WorkerReading | None = None) -> bool:
     """False when Kafka did not answer to the farewell."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -137,7 +148,7 @@ async def _serve(settings: Settings, watchdog: Watchdog) -> bool:
     loading.cancel()
     _calm_garbage_collector()
     _return_large_blocks()
-    worker = Worker(settings, scorer, watchdog, promoted)
+    worker = Worker(settings, scorer, watchdog, promoted, reading)
     del scorer  # another may take its place, and it must not stay for this frame's sake
     starting = asyncio.create_task(worker.start())
     stopping = asyncio.create_task(stop.wait())
@@ -226,18 +237,29 @@ class Worker:
         scorer: the model.
         watchdog: is told what is seen here.
         promoted: the bundle that the model is of, where that is not the configured one.
+        reading: what shows its metrics, where somebody may ask for them.
     """
 
     def __init__(
-        self, settings: Settings, scorer: Scorer[Any], watchdog: Watchdog, promoted: Named | None = None
+        self,
+        settings: Settings,
+        scorer: Scorer[Any],
+        watchdog: Watchdog,
+        promoted: Named | None = None,
+        reading: WorkerReading | None = None,
     ) -> None:
         self._settings = settings
-        self._batches = Batches()
+        self._reading = reading
+        meter = NO_METER if reading is None else reading.meter
+        self._batches = Batches(meter)
+        self._tracing, causes = tracing_of(settings), Causes()
         self._watchdog = watchdog
         self.name = f"{socket.gethostname()}-{os.getpid()}"
-        self._store = RedisStore(
+        self._store: CounterStore = RedisStore(
             connect_async(settings), Layout(settings.namespace, settings.shards), settings.redis
         )
+        if reading is not None:
+            self._store = TimedStore(self._store, reading.trips)
         self._board = StatusBoard(connect_async(settings), settings.namespace)
         channels: dict[str, Channel] = {settings.topic_reviews: "reviews", settings.topic_chats: "chats"}
         self._lanes = Lanes(self._store, channels, segments_kept=settings.segments_kept)
@@ -249,6 +271,8 @@ class Worker:
             owned=self._lanes.owned,
             alerts_topic=settings.topic_alerts,
             scores_topic=settings.topic_scores,
+            meter=meter,
+            causes=causes,
         )
         self._rules = load_rules(settings)
         detector = detector_of(settings, self._rules, scorer.version)
@@ -268,6 +292,9 @@ class Worker:
                 late_after_ms=settings.late_after_s * 1000,
                 publish_scores=settings.publish_scores,
             ),
+            meter=meter,
+            tracing=self._tracing,
+            causes=causes,
         )
         self._swap: Swap | None = None
         if settings.scorer != "constant":
@@ -280,6 +307,15 @@ class Worker:
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._started = False
+        if reading is not None:
+            reading.parts = Parts(
+                self.app,
+                self.pipeline,
+                self._lookout,
+                self._publisher,
+                missing=lambda: self._lanes.missing,
+                swap=self._swap,
+            )
 
     def _follows(self, configured: Named, serving: Opened) -> Swap:
         """Takes up what is promoted."""
@@ -328,7 +364,11 @@ class Worker:
     async def start(self) -> None:
         """Waits for Redis, Kafka and the topics, then joins the group."""
         self._tasks = {asyncio.create_task(self._lookout.beat(self._watchdog), name="beat")}
+        if self._reading is not None:
+            self._tasks.add(asyncio.create_task(self._reading.meter.loop_lag.watch(), name="loop_lag"))
         await retry(self._store.open, f"connect to Redis at {shown_url(self._settings.redis)}")
+        if self._reading is not None:
+            self._reading.has_redis = True
         await retry(self._check_topics, f"connect to Kafka at {self._settings.kafka}")
         self._tasks |= {
             asyncio.create_task(self.pipeline.run(), name="pipeline"),
@@ -404,6 +444,7 @@ class Worker:
         if self._swap is not None:
             await self._promotions.close()
         await self._store.close()
+        await self._tracing.close()
         self._state_dir.cleanup()
         progress = self.pipeline.progress
         log.info(

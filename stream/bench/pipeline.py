@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -37,7 +38,7 @@ from stream.store.layout import Layout
 from stream.topics import ensure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import redis
 
@@ -99,11 +100,11 @@ def run(*, events: int, products: int, rounds: int) -> Report:
             kafka=servers.kafka, redis=servers.redis, session_timeout_s=LOCAL_SESSION_TIMEOUT_S, partitions=4
         )
         ensure(settings)
-        asyncio.run(_fill(settings, events, products))
+        asyncio.run(fill(settings, events, products))
         pids = {"redis": servers.pids["redis"], "broker": servers.pids["kafka"]}
         results: list[dict[str, Any]] = []
         for _ in range(rounds):
-            turn: dict[str, Any] = {"whole path": _time_worker(settings, events, pids)}
+            turn: dict[str, Any] = {"whole path": time_worker(settings, events, pids)}
             for kind in READERS:
                 turn[kind] = _time_reader(kind, settings, events // (FAUST_SHARE if kind == "faust" else 1))
             results.append(turn)
@@ -153,7 +154,8 @@ def event_value(event_id: str, product_id: str, now_s: float) -> bytes:
     )
 
 
-async def _fill(settings: Settings, events: int, products: int) -> None:
+async def fill(settings: Settings, events: int, products: int) -> None:
+    """Writes reviews into the topic."""
     producer = AIOKafkaProducer(
         bootstrap_servers=settings.kafka, linger_ms=10, max_batch_size=256 * 1024, acks="all"
     )
@@ -183,7 +185,9 @@ def worker_environment(settings: Settings) -> dict[str, str]:
 
 @contextlib.contextmanager
 def running_worker(
-    settings: Settings, namespace: str | None = None
+    settings: Settings,
+    namespace: str | None = None,
+    variables: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[tuple[int, redis.Redis, Layout]]:
     """A worker process with the constant scorer; yields its pid, a client, and the names of its keys."""
     namespace = namespace or f"bench-{uuid4().hex[:8]}"
@@ -191,7 +195,7 @@ def running_worker(
     with tempfile.TemporaryFile() as log, connect(settings) as client:
         worker = subprocess.Popen(
             [sys.executable, "-m", "stream.cli.main", "worker", "--scorer", "constant"],
-            env=worker_environment(own),
+            env=worker_environment(own) | dict(variables),
             stdout=log,
             stderr=log,
         )
@@ -213,8 +217,18 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _time_worker(settings: Settings, events: int, pids: dict[str, int]) -> dict[str, float]:
-    with running_worker(settings) as (pid, client, layout):
+def time_worker(
+    settings: Settings, events: int, pids: dict[str, int], variables: Mapping[str, str] = MappingProxyType({})
+) -> dict[str, float]:
+    """Events a second of a worker of its own, and the CPU time an event takes in each process, µs.
+
+    Args:
+        settings: where the events are.
+        events: how many.
+        pids: of other processes, by name.
+        variables: the worker's, beside those of ``settings``.
+    """
+    with running_worker(settings, variables=variables) as (pid, client, layout):
         first = wait_until(lambda: counted(client, layout))
         started = time.perf_counter()
         cpu = {name: cpu_seconds(each) for name, each in (pids | {"worker": pid}).items()}
@@ -256,7 +270,7 @@ def _time_latency(settings: Settings, events_per_s: float, products: int) -> lis
     settings = settings.model_copy(update={"topic_reviews": "reviews-latency"})  # with nothing in it
     ensure(settings)
     with running_worker(settings) as (_, client, layout):
-        asyncio.run(_fill(settings, WARM_UP_EVENTS, products))
+        asyncio.run(fill(settings, WARM_UP_EVENTS, products))
         wait_until(lambda: counted(client, layout) >= WARM_UP_EVENTS)
         return asyncio.run(_probe(settings, layout, events_per_s, products))
 

@@ -27,10 +27,10 @@ from aiokafka import AIOKafkaProducer
 from stream.bench.audience import Seen, Task, quantile, spec
 from stream.bench.memory import resident_bytes
 from stream.bench.pipeline import (
-    _fill,
     counted,
     cpu_seconds,
     event_value,
+    fill,
     running_worker,
     wait_until,
 )
@@ -209,7 +209,7 @@ class _Bench:
         ensure(settings)
         turns = {}
         with running_worker(settings) as (worker, client, layout):
-            asyncio.run(_fill(settings, WARM_UP_EVENTS, self.task.products))
+            asyncio.run(fill(settings, WARM_UP_EVENTS, self.task.products))
             wait_until(lambda: counted(client, layout) >= WARM_UP_EVENTS)
             asyncio.run(_one_by_one(settings))
             own = settings.model_copy(update={"namespace": layout.namespace})
@@ -254,7 +254,7 @@ class _Bench:
         )
         ensure(settings)
         self._tell("filling the backlog")
-        asyncio.run(_fill(settings, events, self.task.products))
+        asyncio.run(fill(settings, events, self.task.products))
         return [{name: self._drain(settings, events, name) for name in _order(n)} for n in range(rounds)]
 
     def _drain(self, settings: Settings, events: int, name: str) -> Turn:

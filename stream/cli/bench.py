@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from stream.bench.detectors.parts import Part
+from stream.cli.bench_metrics import metrics
 
 if TYPE_CHECKING:
     from stream.bench.redis import Report
@@ -20,6 +21,8 @@ bench = typer.Typer(
 )
 
 AS_JSON = typer.Option(False, "--json", help="Print the report as JSON.")
+
+bench.command("metrics")(metrics)
 
 
 @bench.command("pipeline")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path  # noqa: TC003 - typer reads the annotation
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
+from stream.core.drift import FEATURES
 from stream.core.shadow import Gates
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from stream.bundle import Manifest
     from stream.cli.report import Row
+    from stream.core.drift import Binned
     from stream.promote import Answer, Outcome, Wish
     from stream.settings import Settings
 
@@ -363,6 +365,52 @@ def _end(outcome: Outcome, version: str, *, as_json: bool) -> NoReturn:
         for reason in outcome.reasons:
             out.print(f"  - {printable(reason)}", style="red", markup=False, soft_wrap=True)
     raise typer.Exit(1 if failed else 0)
+
+
+@bundle.command("reference")
+def reference(
+    folder: Path = Folder,
+    texts: str = typer.Argument(
+        metavar="FILE", help="JSON lines with a `text`, also .gz: your own stream's."
+    ),
+    most: int = typer.Option(5_000, min=500, help="How many of them, from the beginning."),
+    as_json: bool = AsJson,
+) -> None:
+    """Has the metric `reviewpulse_input_drift` compare with texts of your own.
+
+    They are scored once, and how long they are, in which language and how negative goes into the bundle's
+    manifest: counts, no text. The version stays, but a promotion names a bundle by its manifest's checksum:
+    do this before you promote it, and copy the same manifest to every machine.
+
+    With `--json`: the reference, as the manifest has it.
+    """
+    from stream.bench.scorer import read_reviews
+    from stream.cli.report import Row, print_rows
+    from stream.cli.terminal import print_json
+    from stream.scorer.load import load_scorer
+    from stream.scorer.reference import write_reference
+    from stream.settings import load
+
+    found = read_reviews(texts, most)
+    made = write_reference(
+        folder, load_scorer(load(bundle=folder)), found, f"{len(found):,} of {Path(texts).name}"
+    )
+    if as_json:
+        print_json(made)
+        return
+    print_rows([Row("", feature, _binned(made.of(feature))) for feature in FEATURES])
+
+
+def _binned(binned: Binned) -> str:
+    """Shares by bin.
+
+    >>> from stream.core.drift import Binned
+    >>> _binned(Binned(bounds=(8.0, 16.0), counts=(1, 2, 1)))
+    'to 8: 25%, to 16: 50%, above: 25%'
+    """
+    total = sum(binned.counts)
+    names = [*(f"to {bound:g}" for bound in binned.bounds), "above"]
+    return ", ".join(f"{name}: {count / total:.0%}" for name, count in zip(names, binned.counts, strict=True))
 
 
 def _refused(why: str) -> Outcome:

@@ -24,6 +24,7 @@ from stream.cli.demo import demo
 from stream.cli.digest import digest
 from stream.cli.dlq import dlq
 from stream.cli.doctor import doctor
+from stream.cli.drill import drill
 from stream.cli.dump import dump
 from stream.cli.forget import forget
 from stream.cli.ingest import ingest
@@ -95,6 +96,7 @@ def command_line() -> typer.Typer:
     app.callback()(_root)
     app.command("doctor")(doctor)
     app.command("demo")(demo)
+    app.command("drill")(drill)
     app.command("local")(local)
     app.command("topics")(topics)
     app.command("score")(score)

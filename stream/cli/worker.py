@@ -20,9 +20,9 @@ def worker(
     """Run one worker until SIGTERM or Ctrl-C; any number of them share the partitions.
 
     Everything else is configured by REVIEWPULSE_* in the environment (see the README's table). It waits for
-    Kafka, Redis and the topics, and drains before it stops. With REVIEWPULSE_HEALTH it serves `/livez` and
-    `/readyz`. Exit codes: 0 stopped, 2 wrong settings or bundle, 3 a server or device failed, 4 it was stuck
-    and ended itself: start it again.
+    Kafka, Redis and the topics, and drains before it stops. With REVIEWPULSE_HEALTH it serves `/livez`,
+    `/readyz` and `/metrics`. Exit codes: 0 stopped, 2 wrong settings or bundle, 3 a server or device failed,
+    4 it was stuck and ended itself: start it again.
     """
     import asyncio
 

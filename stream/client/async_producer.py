@@ -31,6 +31,7 @@ from stream.client.producer import (
     open_producer,
     topic_of,
 )
+from stream.client.trace import with_traceparent
 from stream.client.validation import check, limits_of
 from stream.errors import DependencyError, EventError
 
@@ -211,6 +212,7 @@ class AsyncEventProducer(AsyncBlock):
             self._unacknowledged += len(records)
         loop = asyncio.get_running_loop()
         step = _Step(len(records))
+        headers = with_traceparent(None)  # here: a thread knows nothing of the caller's context
 
         def settle(error: Exception | None) -> None:
             self._unacknowledged -= 1
@@ -224,7 +226,7 @@ class AsyncEventProducer(AsyncBlock):
         def queue() -> None:
             for key, value in records:
                 try:
-                    sent = producer.send(topic, value, key)
+                    sent = producer.send(topic, value, key, headers)
                 except KafkaError as error:
                     settle_soon(not_taken(self._settings, topic, error))
                 else:

@@ -25,6 +25,7 @@ from kafka.partitioner.default import DefaultPartitioner, murmur2
 
 from stream import settings as configuration
 from stream.client.blocks import Block
+from stream.client.trace import with_traceparent
 from stream.client.validation import check, limits_of
 from stream.core.events import EVENT_TYPES, Channel, Chat, EventTime, Review
 from stream.errors import DependencyError, EventError, UsageError
@@ -214,7 +215,7 @@ class EventProducer(Block):
             DependencyError: Kafka takes no more, or has no such topic.
         """
         try:
-            self._waiting.append(self._producer.send(topic, value, key, headers))
+            self._waiting.append(self._producer.send(topic, value, key, with_traceparent(headers)))
         except KafkaError as error:
             raise not_taken(self._settings, topic, error) from error
         self._settle(at_most=MAX_UNACKNOWLEDGED)

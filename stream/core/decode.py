@@ -60,6 +60,12 @@ class DeadLetter(NamedTuple):
     offset: int
     stage: str
     reason: str
+    is_ahead: bool = False
+    """Whether the reason is its time: further ahead of the record's own than is allowed."""
+
+
+class _AheadError(ValueError):
+    pass
 
 
 class Decoded(NamedTuple):
@@ -97,7 +103,8 @@ def decode_run(channel: Channel, records: Sequence[Record], limits: Limits) -> D
         except RecursionError:
             decoded.dead.append(DeadLetter(record.offset, "decode", "the JSON is nested too deeply"))
         except (ValueError, msgspec.MsgspecError) as error:
-            decoded.dead.append(DeadLetter(record.offset, "decode", _reason(error)))
+            is_ahead = isinstance(error, _AheadError)
+            decoded.dead.append(DeadLetter(record.offset, "decode", _reason(error), is_ahead))
         else:
             if event is None:
                 decoded.skipped.append(record.offset)
@@ -137,7 +144,7 @@ def _event(record: Record, message: Review | Chat, limits: Limits) -> Event | No
         raise ValueError("the record's own timestamp is after 9999")
     if event_ms > arrival_ms + limits.allowed_skew_ms:
         ahead_s = (event_ms - arrival_ms) / 1000
-        raise ValueError(
+        raise _AheadError(
             f"event_time is {ahead_s:.0f} s ahead of the record's own timestamp;"
             f" {limits.allowed_skew_ms / 1000:.0f} s are allowed: check the producer's clock"
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -52,6 +53,15 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def seconds_of(at: str) -> float:
+    """Seconds since the epoch of an RFC 3339 time.
+
+    >>> seconds_of("2023-11-14T22:13:20.123Z")
+    1700000000.123
+    """
+    return datetime.fromisoformat(at).timestamp()
+
+
 class Courier:
     """Delivers to one target.
 
@@ -62,6 +72,7 @@ class Courier:
         clock_ms: a clock that never goes back.
         now_ms: the clock, ms since the epoch.
         chance: random numbers from 0 to 1.
+        delay_s: is given the time from what a message tells of to the receiver's yes.
     """
 
     def __init__(
@@ -73,6 +84,7 @@ class Courier:
         clock_ms: Callable[[], int] = _clock_ms,
         now_ms: Callable[[], int] = _now_ms,
         chance: Callable[[], float] = random.random,
+        delay_s: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._target = target
         self._queue = queue
@@ -90,6 +102,9 @@ class Courier:
         self._stopping = False
         self._is_new = True
         """Whether there may be more in the queue than was read."""
+        self.outcomes = {"delivered": 0, "retried": 0, "dead": 0}
+        """What became of attempts so far."""
+        self._delay_s = delay_s
         self._burying = 0
         """Meanwhile nothing is begun: what follows a dead letter goes when it is one."""
 
@@ -197,6 +212,8 @@ class Courier:
             log.exception("an error of ours", target=self._target.name, message=message.id)
             sent = Sent(Outcome("failed", f"an error of Reviewpulse's own: {type(error).__name__}"))
         if sent.outcome.kind == "delivered":
+            self.outcomes["delivered"] += 1
+            self._delay_s(max(self._now_ms() / 1000 - seconds_of(message.at), 0.0))
             await retry(lambda: self._queue.done(entry.id, sent.on), f"note what {self._target.name} got")
         elif sent.outcome.kind == "failed":
             noted = Failure(entry.attempts + 1, sent.outcome.reason, self._now_ms())
@@ -206,6 +223,8 @@ class Courier:
         self._say(sent.outcome)
         # After Redis knows: only then may the lane's next message go.
         given_up = self._schedule.settle(entry.id, sent.outcome, self._clock_ms(), random=self._chance())
+        is_over = any(each.entry.id == entry.id for each in given_up)
+        self.outcomes["retried"] += sent.outcome.kind == "failed" and not is_over
         if sent.outcome.kind == "delivered":
             del self._messages[entry.id]
         await self._bury(given_up)
@@ -214,6 +233,7 @@ class Courier:
         if not given_up:
             return
         self._burying += 1
+        self.outcomes["dead"] += len(given_up)
         letters = []
         for each in given_up:
             message = self._messages.pop(each.entry.id, None)

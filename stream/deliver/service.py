@@ -14,7 +14,7 @@ import asyncio
 import os
 import signal
 import socket
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -26,12 +26,19 @@ from stream.deliver.chat import ChatSender
 from stream.deliver.courier import Courier
 from stream.deliver.intake import Intake, Sorter
 from stream.deliver.mail import MailSender
+from stream.deliver.open_alerts import FollowedAlerts
 from stream.deliver.queue import LEASE_MS, Keys, LostLeaseError, Queue, Queues
+from stream.deliver.reading import NotifyReading
 from stream.deliver.webhook import WebhookSender
 from stream.errors import DependencyError, UsageError
+from stream.health import HealthServer, address_of, pages
+from stream.metrics.vitals import Vitals
 from stream.redis_config import connect, connect_async
+from stream.tasks import end
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from stream.deliver.config import Address, Ready
     from stream.deliver.sender import Sender
     from stream.settings import Settings
@@ -68,12 +75,15 @@ async def serve(settings: Settings, ready: Ready, group: str, *, from_beginning:
     client, async_client = connect(settings), connect_async(settings)
     queues = Queues(client, keys, settings.redis, token)
     try:
-        if await _lease(queues, stop):
-            couriers = {
+        async with _shown(settings, queues, list(ready.addresses)) as reading:
+            if not await _lease(queues, stop):
+                return
+            reading.couriers = couriers = {
                 name: Courier(
                     address.target,
                     Queue(async_client, keys, name, settings.redis, token),
                     sender_of(address, settings),
+                    delay_s=reading.delay_s.add,
                 )
                 for name, address in ready.addresses.items()
             }
@@ -83,6 +93,29 @@ async def serve(settings: Settings, ready: Ready, group: str, *, from_beginning:
             await asyncio.to_thread(queues.leave)
         await async_client.aclose()
         client.close()
+
+
+@asynccontextmanager
+async def _shown(settings: Settings, queues: Queues, targets: list[str]) -> AsyncIterator[NotifyReading]:
+    """Serves health and metrics meanwhile, where an address is set for it."""
+    followed = FollowedAlerts(settings)
+    reading = NotifyReading(queues, targets, followed)
+    if not settings.health:
+        yield reading
+        return
+    from stream.metrics.page import metrics_pages, registry  # noqa: PLC0415  # only where they are served
+
+    vitals = Vitals(reading.troubles)
+    shown = metrics_pages(registry("notify", vitals.read, reading.read))
+    with HealthServer(address_of(settings.health), pages(vitals.report) | shown):
+        followed.start()
+        looking = asyncio.create_task(vitals.run())
+        try:
+            yield reading
+        finally:
+            followed.stop()
+            await end([looking])
+            await asyncio.to_thread(followed.join, 2.0)
 
 
 def sender_of(address: Address, settings: Settings) -> Sender:

@@ -104,6 +104,16 @@ def score_encoded(scorer: Scorer[E], encoded: E, *, token_budget: int) -> NDArra
     return probabilities
 
 
+def unknown_tokens(scorer: Any, encoded: Any) -> NDArray[np.int64] | None:
+    """How many tokens of each text ``scorer``'s vocabulary does not have, shape (n,); None: it does not tell.
+
+    A scorer that knows has a method ``unknown_tokens(encoded)``.
+    """
+    tells = getattr(scorer, "unknown_tokens", None)
+    found: NDArray[np.int64] | None = None if tells is None else tells(encoded)
+    return found
+
+
 def lanes_of(scorer: Any) -> Lanes:
     """What ``scorer`` says of its lanes; one where it says nothing."""
     lanes: Lanes = getattr(scorer, "lanes", Lanes())

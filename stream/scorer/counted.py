@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Generic
 
-from stream.scorer.contract import E, Lanes, lanes_of
+from stream.metrics.meter import NO_METER
+from stream.scorer.contract import E, Lanes, lanes_of, unknown_tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,20 +15,33 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stream.core.drift import Reference
+    from stream.metrics.meter import Meter
     from stream.scorer.contract import Scorer
 
 
 class Batches:
-    """How many micro-batches a process has scored, whichever model did."""
+    """How many micro-batches a process has scored, whichever model did.
 
-    def __init__(self) -> None:
+    Args:
+        meter: is told of each.
+    """
+
+    def __init__(self, meter: Meter = NO_METER) -> None:
         self.count = 0
+        self._meter = meter
         self._lock = threading.Lock()  # of several lanes
 
-    def add(self) -> None:
-        """Counts one more."""
+    def add(self, lengths: NDArray[np.int32], cpu_s: float) -> None:
+        """Counts one more.
+
+        Args:
+            lengths: tokens of each of its texts.
+            cpu_s: CPU time it took.
+        """
         with self._lock:
             self.count += 1
+        self._meter.batch(lengths, cpu_s)
 
 
 class CountedScorer(Generic[E]):
@@ -67,9 +82,20 @@ class CountedScorer(Generic[E]):
 
     def score(self, encoded: E, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """See ``Scorer``; counts what came back."""
+        started_s = time.thread_time()
         probabilities = self._scorer.score(encoded, rows)
-        self._counter.add()
+        self._counter.add(encoded.lengths[rows], time.thread_time() - started_s)
         return probabilities
+
+    def unknown_tokens(self, encoded: E) -> NDArray[np.int64] | None:
+        """See ``contract.unknown_tokens``."""
+        return unknown_tokens(self._scorer, encoded)
+
+    @property
+    def reference(self) -> Reference | None:
+        """What its bundle's texts looked like, if that is known."""
+        reference: Reference | None = getattr(self._scorer, "reference", None)
+        return reference
 
     def label(self, probabilities: NDArray[np.float32]) -> NDArray[np.int8]:
         """See ``Scorer``."""

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from stream.core.drift import Reference
+
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 
@@ -90,6 +92,7 @@ class OnnxScorer:
     ) -> None:
         self._manifest = manifest
         self._tokenizer = _load_tokenizer(path, manifest)
+        self._unknown_id = _unknown_id(self._tokenizer)
         self._session = open_session(path, provider, device_id)
         on_cpu = self.provider == CPU
         self.lanes = Lanes(threads or usable_cores(), BATCH_COST) if on_cpu else Lanes()
@@ -131,6 +134,19 @@ class OnnxScorer:
         np.cumsum(lengths[:-1], out=starts[1:])
         ids = np.fromiter(chain.from_iterable(encodings), np.int64, int(lengths.sum()))
         return Tokens(ids, starts, lengths)
+
+    def unknown_tokens(self, encoded: Tokens) -> NDArray[np.int64] | None:
+        """How many tokens of each text stand for what the vocabulary does not have, shape (n,)."""
+        if self._unknown_id is None:
+            return None
+        before = np.concatenate(([0], np.cumsum(encoded.ids == self._unknown_id)))
+        found: NDArray[np.int64] = before[encoded.starts + encoded.lengths] - before[encoded.starts]
+        return found
+
+    @property
+    def reference(self) -> Reference | None:
+        """What the texts of the bundle's export looked like, where its manifest says."""
+        return self._manifest.reference
 
     def score(self, encoded: Tokens, rows: NDArray[np.intp]) -> NDArray[np.float32]:
         """Calibrated probabilities of the texts at ``rows``, one padded batch, shape (len(rows), 3).
@@ -226,6 +242,17 @@ def _load_tokenizer(path: Path, manifest: Manifest) -> Tokenizer:
     else:
         tokenizer.enable_truncation(manifest.max_length)
     return tokenizer
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    """The id of what the vocabulary does not have; None for one that has every byte.
+
+    >>> from tokenizers import models
+    >>> _unknown_id(Tokenizer(models.WordPiece({"[UNK]": 1, "a": 2}, unk_token="[UNK]")))
+    1
+    """
+    found = (tokenizer.token_to_id(token) for token in ("[UNK]", "<unk>"))
+    return next((each for each in found if each is not None), None)
 
 
 def head_and_tail(ids: list[int], most: int, tail: int) -> list[int]:

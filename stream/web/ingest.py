@@ -29,6 +29,7 @@ from aiokafka.partitioner import murmur2
 
 from stream.backoff import FIRST_WAIT_S, LONGEST_WAIT_S
 from stream.client.validation import check, limits_of
+from stream.core.traceparent import HEADER
 from stream.errors import EventError, UsageError
 from stream.kafka_config import aiokafka_config
 from stream.kafka_refusal import no_broker
@@ -89,6 +90,8 @@ class Ingest:
         self._settings = settings
         self._limits = limits_of(settings)
         self._waiting_bytes = 0
+        self.outcomes = {"accepted": 0, "refused": 0, "busy": 0}
+        """Events so far."""
         self._producer: Any = None
         self._broken = asyncio.Event()
         self.trouble: str | None = "Kafka is being connected to."
@@ -116,24 +119,33 @@ class Ingest:
         finally:
             self._waiting_bytes -= holding.held_bytes
 
-    async def take(self, channel: Channel, events: Sequence[tuple[int, bytes]], holding: Holding) -> Taken:
+    async def take(
+        self,
+        channel: Channel,
+        events: Sequence[tuple[int, bytes]],
+        holding: Holding,
+        traceparent: bytes | None = None,
+    ) -> Taken:
         """Judges events and writes the good ones; returns when the broker has acknowledged all of them.
 
         Args:
             channel: which topic they are for.
             events: line number and JSON object of each.
             holding: the caller's room, with the events' bytes in it already.
+            traceparent: the trace that the caller is in; it goes on with each record.
 
         Raises:
             Unavailable: Kafka did not acknowledge; some of them may be written all the same.
         """
-        holding.add(len(events) * EVENT_OVERHEAD_BYTES)
+        holding.add(len(events) * EVENT_OVERHEAD_BYTES, events=len(events))
         producer = self._producer
         if producer is None:
+            self.outcomes["busy"] += len(events)
             raise Unavailable(self.trouble or "Kafka is away.")
         refused: list[Refused] = []
         sent: list[tuple[int, Any]] = []
         topic = self._settings.topics[channel]
+        headers = None if traceparent is None else [(HEADER, traceparent)]
         try:
             async with asyncio.timeout(DELIVERY_S + 1):  # the producer's own bound comes first
                 for step in _steps(events):
@@ -143,17 +155,23 @@ class Ingest:
                         if isinstance(verdict, EventError):
                             refused.append(Refused(line, verdict.reason))
                         else:
-                            sent.append((line, await producer.send(topic, value, key=verdict.encode())))
+                            written = producer.send(topic, value, key=verdict.encode(), headers=headers)
+                            sent.append((line, await written))
                     await asyncio.sleep(0)  # let the others have a turn
                 too_large = [line for line, future in sent if not await _is_written(future)]
         except (KafkaError, TimeoutError) as error:
+            self.outcomes["refused"] += len(refused)
+            self.outcomes["busy"] += len(events) - len(refused)
             raise self._failed(producer, error, len(sent)) from error
         reason = "Kafka takes no record so large: see the topic's max.message.bytes"
         refused += [Refused(line, reason) for line in too_large]
+        self.outcomes["refused"] += len(refused)
+        self.outcomes["accepted"] += len(sent) - len(too_large)
         return Taken(len(sent) - len(too_large), sorted(refused))
 
-    def _hold(self, size: int) -> None:
+    def _hold(self, size: int, events: int) -> None:
         if self._waiting_bytes + size > self._settings.web_inflight_bytes:
+            self.outcomes["busy"] += events
             sentence = "Too many events are on their way to Kafka already: send these again soon."
             raise Unavailable(sentence, 429)
         self._waiting_bytes += size
@@ -230,13 +248,17 @@ class Holding:
         self._ingest = ingest
         self.held_bytes = 0
 
-    def add(self, size: int) -> None:
+    def add(self, size: int, *, events: int = 1) -> None:
         """Takes more.
+
+        Args:
+            size: in bytes.
+            events: how many are sent away where there is no room.
 
         Raises:
             Unavailable: there is no more now.
         """
-        self._ingest._hold(size)  # noqa: SLF001  # one thing in two classes
+        self._ingest._hold(size, events)  # noqa: SLF001  # one thing in two classes
         self.held_bytes += size
 
 

@@ -74,6 +74,7 @@ class FleetSeries:
 def part(shared: Shared) -> Part:
     """The live part of the application."""
     live = LiveView(shared)
+    shared.viewers = live.viewers
     fleet = FleetSeries(shared)
 
     @get("/api/v1/overview", guards=[needs("read")], tags=["live"], summary="How things are")

@@ -17,17 +17,22 @@ import resource
 import signal
 import socket
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
 from stream.errors import UsageError
+from stream.health import HealthServer, address_of, pages
+from stream.metrics.vitals import Vitals
 from stream.tasks import end
 from stream.web.app import create_app
 from stream.web.connection import IDLE_S, MOST_CONNECTIONS, Connection
+from stream.web.measured import Measured, Requests, read_shared, troubles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from stream.settings import Settings
     from stream.web.shared import Shared
@@ -46,20 +51,23 @@ class Server(uvicorn.Server):
     Signals end it; they are not raised again when it has ended, for an end in good order is no failure.
     """
 
-    def __init__(self, config: uvicorn.Config, shared: Shared) -> None:
+    def __init__(self, config: uvicorn.Config, shared: Shared, vitals: Vitals | None = None) -> None:
         super().__init__(config)
         self._shared = shared
+        self._vitals = vitals
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins."""
         await super().startup(sockets)
-        self._looking = asyncio.create_task(self._look())
+        self._looking = [asyncio.create_task(self._look())]
+        if self._vitals is not None:
+            self._looking.append(asyncio.create_task(self._vitals.run()))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Ends the streams, then the rest."""
         self._shared.stopping.set()
         await super().shutdown(sockets)
-        await end([self._looking])
+        await end(self._looking)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -104,9 +112,14 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda _: None) 
             f"REVIEWPULSE_WEB_HOST={settings.web_host} is reached from other machines: that needs"
             " REVIEWPULSE_WEB_TOKENS, or everybody could silence alerts."
         )
-    with _listen(settings.web_host, settings.web_port) as listening:
+    vitals, requests = None, Requests()
+    health: AbstractContextManager[object] = contextlib.nullcontext()
+    if settings.health:
+        vitals = Vitals(partial(troubles, shared))
+        health = _health(settings.health, shared, vitals, requests)
+    with _listen(settings.web_host, settings.web_port) as listening, health:
         config = uvicorn.Config(
-            app,
+            app if vitals is None else Measured(app, requests),
             log_config=None,
             access_log=False,
             http=Connection,
@@ -120,7 +133,14 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda _: None) 
         for name in ("uvicorn", "uvicorn.error"):  # a line for each bad request would be anybody's to write
             logging.getLogger(name).setLevel(logging.ERROR)
         on_ready(address(settings.web_host, listening.getsockname()[1]))
-        Server(config, shared).run([listening])
+        Server(config, shared, vitals).run([listening])
+
+
+def _health(where: str, shared: Shared, vitals: Vitals, requests: Requests) -> HealthServer:
+    from stream.metrics.page import metrics_pages, registry  # noqa: PLC0415  # only where they are served
+
+    shown = metrics_pages(registry("web", vitals.read, requests.read, partial(read_shared, shared)))
+    return HealthServer(address_of(where), pages(vitals.report) | shown)
 
 
 def address(host: str, port: int) -> str:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from stream.settings import Settings
     from stream.web.tokens import Tokens
+    from stream.web.viewers import Viewers
 
 
 class Part(NamedTuple):
@@ -52,6 +53,7 @@ class Shared:
         people: silences and acknowledgements.
         ingest: the way in for events.
         scoring: a model, loaded when it is first asked for.
+        viewers: who watches the live stream; None before there is one.
         stopping: set when the server begins to end; streams must end then.
     """
 
@@ -66,6 +68,7 @@ class Shared:
         self.people = People(settings)
         self.ingest = Ingest(settings)
         self.scoring = Scoring(settings)
+        self.viewers: Viewers | None = None
         self.stopping = asyncio.Event()
 
     @asynccontextmanager

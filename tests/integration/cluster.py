@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import redis
 
-from stream.local import FREE_PORTS, HOST, Server, _is_free, redis_answers, valkey_binary
+from stream.local import FREE_PORTS, HOST, Server, is_free, redis_answers, valkey_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -88,7 +88,7 @@ class LocalCluster:
         # The kernel ties a child to the thread that started it: see `stream.local`.
         self._spawner = ThreadPoolExecutor(1, "cluster")
         nodes = self._masters * (1 + self._replicas)
-        free = (port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if _is_free(port))
+        free = (port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if is_free(port))
         for _ in range(nodes):
             self._add(next(free), bus_port=next(free))
         for server in self._servers.values():

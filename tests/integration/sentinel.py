@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis
 
-from stream.local import FREE_PORTS, HOST, Server, _is_free, redis_answers, valkey_binary
+from stream.local import FREE_PORTS, HOST, Server, is_free, redis_answers, valkey_binary
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class LocalSentinels:
 
     def __init__(self, password: str = "") -> None:
         self._password = password
-        free = (port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if _is_free(port))
+        free = (port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if is_free(port))
         self.primary, self.replica, *self._sentinels = (next(free) for _ in range(2 + SENTINELS))
         self._folder = Path()
         self._servers: dict[int, Server] = {}

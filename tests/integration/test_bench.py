@@ -9,6 +9,7 @@ import pytest
 from builders import NOW_MS
 
 from stream import bundle
+from stream.bench import metrics as bench_metrics
 from stream.bench import redis as bench_redis
 from stream.bench import scorer as bench_scorer
 from stream.bench import soak
@@ -152,3 +153,14 @@ def test_a_watched_worker_is_measured_beside_itself_alone(monkeypatch: pytest.Mo
     seen = report.audience
     assert (seen.streams_kept, seen.streams, seen.failed_reads) == (5, 5, 0)
     assert seen.alerts_seen > 0
+
+
+def test_metrics_are_asked_for_and_their_cost_stands_beside_the_noise() -> None:
+    report = bench_metrics.run(events=10_000, products=100, rounds=1, every_s=0.1)
+    assert set(report.cpu_us_per_event) == {bench_metrics.OFF, bench_metrics.ON, bench_metrics.AGAIN}
+    assert all(cost > 0 for cost in report.cpu_us_per_event.values())
+    assert report.scrapes >= 1
+    assert report.page_bytes > 10_000
+    off, on = (report.cpu_us_per_event[name] for name in (bench_metrics.OFF, bench_metrics.ON))
+    assert report.metrics.cpu_rounds == (on / off - 1,)
+    assert [row[0] for row in bench_metrics.rows(report)] == ["without", "with metrics", "without, again"]

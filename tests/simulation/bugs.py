@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from stream.pipeline import Window
     from stream.record import Basis, Judge, Judged, Part
     from stream.runs import Position, Run
+    from stream.tracing import Trace
 
 MOST_OFFSETS = 100
 """No log of a schedule has more."""
@@ -155,8 +156,8 @@ class LettersAfterwards(Pipeline):
     async def _publish_first(self, judged: Iterable[Judged]) -> None:
         """Is put off."""
 
-    async def _apply(self, judged: Sequence[Judged]) -> None:
-        await super()._apply(judged)
+    async def _apply(self, judged: Sequence[Judged], trace: Trace) -> None:
+        await super()._apply(judged, trace)
         await super()._publish_first(judged)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError
@@ -69,12 +70,16 @@ class FakeConsumer:
         self._fail()
         return {each: self.ends[each] for each in partitions}
 
-    async def getmany(self, *partitions: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[int]]:
+    async def getmany(self, *partitions: TopicPartition, timeout_ms: int) -> dict[TopicPartition, list[Any]]:
         del timeout_ms
         assert self.reading == set(partitions)  # and nothing else
         self.calls.append(f"read {sorted(each.topic for each in partitions)}")
         return {
-            each: [offset for offset in self.records[each] if offset >= self.positions[each]]
+            each: [
+                SimpleNamespace(timestamp=offset * 1000)
+                for offset in self.records[each]
+                if offset >= self.positions[each]
+            ]
             for each in partitions
         }
 
@@ -106,6 +111,8 @@ async def test_a_record_beyond_what_was_applied_waits_when_nothing_is_applied(ka
     assert await looked.look({REVIEWS: 7, CHATS: -1}, {}) == {REVIEWS: 7}
     assert await looked.look({REVIEWS: 8, CHATS: -1}, {}) == {}
     assert await looked.look({REVIEWS: 8, CHATS: -1}, {}) == {REVIEWS: 8}
+    assert looked.read == {REVIEWS: (8, 9000)}  # what was applied, and the next record's timestamp
+    assert looked.ends == {REVIEWS: 10, CHATS: 0}
 
 
 async def test_it_is_read_once_and_then_known(kafka: FakeConsumer) -> None:

@@ -25,6 +25,9 @@ ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("reviewpulse:")}
+SERVED = [name for name in OURS if name != "topics"]
+OBSERVERS = ("prometheus", "grafana")
+CONFIG = "/etc/reviewpulse"
 LONG_RUNNING = [name for name in SERVICES if name != "topics"]
 
 ours = pytest.mark.parametrize("name", OURS)
@@ -35,6 +38,7 @@ def environment(name: str) -> dict[str, str]:
     return {
         key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
         for key, value in SERVICES[name]["environment"].items()
+        if value is not None  # taken from the host, which has none here
     }
 
 
@@ -44,6 +48,15 @@ def settings_of(name: str, monkeypatch: pytest.MonkeyPatch) -> Settings:
         if key != f"{PREFIX}SECRETS_DIR":  # a folder in the container
             monkeypatch.setenv(key, value)
     return load()
+
+
+def mounts(name: str) -> dict[str, tuple[str, bool]]:
+    """What is mounted, by its place in the container: from where, and whether for reading alone."""
+    found = {}
+    for each in SERVICES[name].get("volumes", []):
+        source, place, *mode = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", each).split(":")
+        found[place] = (source, mode == ["ro"])
+    return found
 
 
 def parse(arguments: list[str]) -> None:
@@ -83,7 +96,8 @@ def test_the_file_is_valid_by_the_compose_specification() -> None:
     reason="docker compose is not installed",
 )
 def test_docker_compose_itself_accepts_the_file() -> None:
-    command = ["docker", "compose", "--profile", "cpu", "--profile", "gpu", "config", "--quiet"]
+    profiles = ["cpu", "gpu", "notify", "observe"]
+    command = ["docker", "compose", *(f"--profile={each}" for each in profiles), "config", "--quiet"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -116,7 +130,7 @@ def test_redis_is_looked_for_where_it_listens_with_a_password_from_a_file(
     assert "--port" not in SERVICES["redis"]["command"][2]
     assert redis_kwargs(settings)["password"] == "hunter2"  # noqa: S105
     assert environment(name)["REVIEWPULSE_SECRETS_DIR"] == "/run/secrets"
-    assert SERVICES[name]["secrets"] == ["reviewpulse_redis_password"]
+    assert "reviewpulse_redis_password" in SERVICES[name]["secrets"]
 
 
 def test_the_host_finds_both_where_reviewpulse_looks_by_default() -> None:
@@ -130,8 +144,14 @@ def test_the_host_finds_both_where_reviewpulse_looks_by_default() -> None:
     assert defaults.redis == "redis://127.0.0.1:6379/0"
 
 
-def test_only_the_servers_publish_ports() -> None:
-    assert {name for name in SERVICES if published(name)} == {"kafka", "redis"}
+def test_only_what_the_host_needs_is_published() -> None:
+    assert {name: published(name) for name in SERVICES if published(name)} == {
+        "kafka": {9092: 9092},
+        "redis": {6379: 6379},
+        "web": {8000: 8000},
+        "prometheus": {9090: 9090},
+        "grafana": {3000: 3000},
+    }
 
 
 def test_kafkas_listeners_agree_among_themselves() -> None:
@@ -156,11 +176,38 @@ def test_every_command_is_one_that_reviewpulse_has(name: str) -> None:
         parse(check["test"][2:])
 
 
-def test_a_worker_is_asked_for_its_health_where_it_serves_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("worker", "worker-gpu"):
-        host, _ = address_of(str(settings_of(name, monkeypatch).health))
-        assert host == "127.0.0.1"  # the check runs in the same container
-        assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "reviewpulse", "doctor", "--worker-here"]
+@pytest.mark.parametrize("name", SERVED)
+def test_health_and_metrics_are_served_in_the_network_of_the_file_and_not_beyond(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, port = address_of(str(settings_of(name, monkeypatch).health))
+    assert host == "0.0.0.0"  # noqa: S104 - Prometheus is in another container
+    assert port not in published(name).values()
+    assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "reviewpulse", "doctor", "--worker-here"]
+
+
+def test_the_page_is_served_to_the_host_for_those_with_a_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = settings_of("web", monkeypatch)
+    assert settings.web_host == "0.0.0.0"  # noqa: S104 - it is another machine to the host
+    assert published("web") == {settings.web_port: settings.web_port}
+    assert "reviewpulse_web_tokens" in SERVICES["web"]["secrets"]
+    assert {"web", "127.0.0.1"} <= set(settings.web_names.split(","))
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_rules_priors_and_the_notify_file_come_from_a_folder_of_the_host(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, reads_only = mounts(name)[CONFIG]
+    assert reads_only
+    assert (ROOT / source / "README.md").is_file()
+    for variable in ("RULES", "PRIORS"):
+        assert SERVICES[name]["environment"][f"{PREFIX}{variable}"] is None
+    settings = settings_of(name, monkeypatch)
+    assert (settings.rules, settings.priors) == (None, None)
+    if name == "notify":
+        assert str(settings.notify) == f"{CONFIG}/notify.toml"
+        assert SERVICES[name]["profiles"] == ["notify"]  # without that file it would not start
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
@@ -184,7 +231,8 @@ def test_nothing_starts_before_what_it_needs() -> None:
             else:
                 assert how["condition"] == "service_completed_successfully"
                 assert needed == "topics"
-            assert "profiles" not in SERVICES[needed], f"{needed} would not start with {name}"
+            others = set(SERVICES[needed].get("profiles", []))
+            assert others <= set(service.get("profiles", [])), f"{needed} would not start with {name}"
 
 
 @ours
@@ -195,12 +243,55 @@ def test_our_containers_have_no_rights_they_do_not_need(name: str) -> None:
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert not service["user"].startswith("0")
-    assert "volumes" not in service
+    assert all(reads_only for _, reads_only in mounts(name).values())
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_observers_have_no_rights_they_do_not_need(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert not service["user"].startswith("0")
+    assert service["profiles"] == ["observe"]
+    assert re.fullmatch(r"[\w/]+:v?\d+\.\d+\.\d+", service["image"]), "a version, not a moving tag"
+    writable = {place: source for place, (source, reads_only) in mounts(name).items() if not reads_only}
+    assert set(writable.values()) <= set(COMPOSE["volumes"])
+
+
+@pytest.mark.parametrize("name", OBSERVERS)
+def test_what_observers_read_is_there(name: str) -> None:
+    for source, reads_only in mounts(name).values():
+        if reads_only:
+            assert (ROOT / source).exists(), source
+
+
+def test_prometheus_keeps_its_data_and_reads_the_deployed_rules() -> None:
+    command = SERVICES["prometheus"]["command"]
+    assert (
+        f"--storage.tsdb.path={next(p for p, (s, _) in mounts('prometheus').items() if s == 'prometheus')}"
+        in command
+    )
+    config = next(each for each in command if each.startswith("--config.file=")).partition("=")[2]
+    folder, _, name = config.rpartition("/")
+    assert (ROOT / mounts("prometheus")[folder][0] / name).is_file()
+
+
+def test_grafana_finds_prometheus_and_the_dashboard_and_has_no_password_in_its_environment() -> None:
+    variables = environment("grafana")
+    assert variables["PROMETHEUS_URL"] == f"http://prometheus:{next(iter(published('prometheus').values()))}"
+    (secret,) = SERVICES["grafana"]["secrets"]
+    assert variables["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{secret}"
+    assert not [name for name in variables if "PASSWORD" in name and not name.endswith("__FILE")]
+    provider = yaml.safe_load((ROOT / "deploy/grafana/provisioning/dashboards/reviewpulse.yaml").read_text())
+    folder = provider["providers"][0]["options"]["path"]
+    assert mounts("grafana")[f"{folder}/operations.json"][0] == "./deploy/grafana/operations.json"
+    assert variables["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"] == f"{folder}/operations.json"
 
 
 def test_both_servers_keep_their_data_in_a_volume() -> None:
     mounted = {name: SERVICES[name]["volumes"][0].split(":") for name in ("kafka", "redis")}
-    assert {volume for volume, _ in mounted.values()} == set(COMPOSE["volumes"])
+    assert {volume for volume, _ in mounted.values()} | set(OBSERVERS) == set(COMPOSE["volumes"])
     assert mounted["kafka"][1] == environment("kafka")["KAFKA_LOG_DIRS"]
     valkey = SERVICES["redis"]["command"][2]
     assert f"--dir {mounted['redis'][1]} " in valkey
@@ -220,11 +311,14 @@ def test_there_are_partitions_enough_for_every_worker(monkeypatch: pytest.Monkey
     assert SERVICES["worker"]["deploy"]["replicas"] <= settings_of("worker", monkeypatch).partitions
 
 
-def test_the_password_file_is_a_setting_and_no_commit_can_hold_it() -> None:
+def test_each_secret_s_file_is_a_setting_is_made_by_make_up_and_no_commit_can_hold_it() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (made,) = re.findall(r"^SECRETS := (.*)$", makefile, re.MULTILINE)
+    assert made.split() == [secret["file"] for secret in COMPOSE["secrets"].values()]
+    assert re.findall(r"^up: (.*)$", makefile, re.MULTILINE) == ["$(SECRETS)"]
     for name, secret in COMPOSE["secrets"].items():
-        assert name.removeprefix("reviewpulse_") in Settings.model_fields
+        assert name.removeprefix("reviewpulse_") in Settings.model_fields or name == "grafana_admin_password"
         assert Path(secret["file"]).name == name
-        assert f"{secret['file']}:" in (ROOT / "Makefile").read_text()
         assert f"{Path(secret['file']).parent}/" in (ROOT / ".gitignore").read_text().splitlines()
 
 

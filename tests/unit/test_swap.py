@@ -355,3 +355,27 @@ def test_the_shadow_takes_its_share_and_at_most_one_burst_more(share: float, mod
     assert longest <= max(0.25, share * 0.5) + model_s
     assert spent <= share * now + longest
     assert spent >= 0.5 * share * now
+
+
+async def test_switches_refusals_and_ways_back_are_counted(worker: Worker) -> None:
+    worker.propose("worse")
+    await worker.swap.look()
+    await worker.compared()
+    worker.keys.proposal = None
+    worker.promote("alike")
+    await worker.swap.look()
+    await worker.swap.look()
+    assert worker.swap.outcomes == {"switched": 1, "refused": 1, "rolled_back": 0}
+    # `bundle rollback`: what the promotion took the place of, without a comparison.
+    worker.keys.promotion = Promotion(
+        bundle=None, previous=worker.names["alike"], by="me", at="", ungated=True
+    )
+    await worker.swap.look()
+    assert worker.used == ["alike", "old"]
+    assert worker.swap.outcomes == {"switched": 1, "refused": 1, "rolled_back": 1}
+    # Forced forward again is no way back... unless it takes the place of what went back.
+    worker.keys.promotion = Promotion(
+        bundle=worker.names["worse"], previous=None, by="me", at="", ungated=True
+    )
+    await worker.swap.look()
+    assert worker.swap.outcomes == {"switched": 2, "refused": 1, "rolled_back": 1}

@@ -8,6 +8,7 @@ import msgspec
 from litestar import Request, Response, Router, post
 from litestar.exceptions import ClientException
 
+from stream.core.traceparent import HEADER, of_record
 from stream.web.ingest import MOST_EVENTS, lines_of
 from stream.web.shared import Shared  # noqa: TC001  # Litestar reads the annotations
 from stream.web.tokens import needs
@@ -86,7 +87,8 @@ async def _take(
             raise ClientException("The body holds no event.")
         if len(events) > MOST_EVENTS:
             raise TooLarge(f"The batch has {len(events):,} events, more than {MOST_EVENTS:,}: divide it.")
-        taken = await shared.ingest.take(channel, events, holding)
+        header = request.headers.get(HEADER, "").encode("latin-1")
+        taken = await shared.ingest.take(channel, events, holding, of_record([(HEADER, header)]))
     if not taken.refused:
         return Response(Accepted(taken.accepted), status_code=202)
     line, reason = taken.refused[0]

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-from stream.local import FREE_PORTS, LocalServers, _is_free
+from stream.local import FREE_PORTS, LocalServers, is_free
 from stream.redis_config import connect
 from stream.settings import PREFIX, Settings, dead_letter_topic, load
 from stream.store.contract import NOTHING_APPLIED
@@ -393,5 +393,5 @@ def _log_lines(workers: Iterable[WorkerProcess], text: str) -> Iterator[dict[str
 
 def free_ports(number: int) -> list[int]:
     """Ports nobody listens on, below those that systems give to connections."""
-    free = (port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if _is_free(port))
+    free = (port for port in random.sample(FREE_PORTS, len(FREE_PORTS)) if is_free(port))
     return [next(free) for _ in range(number)]
