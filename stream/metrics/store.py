@@ -74,6 +74,11 @@ class TimedStore:
         """The live one."""
         return self._store.generation
 
+    @property
+    def erased(self) -> tuple[int, ...]:
+        """How often something had been erased, by shard."""
+        return self._store.erased
+
     async def open(self) -> None:
         """Timed."""
         await self._trips.timed("open", self._store.open())
