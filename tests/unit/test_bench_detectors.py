@@ -122,6 +122,30 @@ def test_a_delay_is_told_as_a_multiple_of_the_exact_one() -> None:
     assert found.missed == 0.0
 
 
+def test_an_exact_cusum_that_waits_for_negatives_is_no_quicker_until_its_threshold_is_lowered() -> None:
+    # Two negatives in a row alarm, and the other always resets; with a minimum of three it takes three.
+    pair = Cusum(0.5, 0.9, 1.0)
+    triple = Cusum(0.5, 0.9, 1.0, least_negatives=3)
+    assert (mean_events(pair, 0.5), mean_events(triple, 0.5)) == (pytest.approx(6.0), pytest.approx(14.0))
+    plain, waits = exact_cusum(0.02, 0.14, 3.8e4), exact_cusum(0.02, 0.14, 3.8e4, 8)
+    assert waits.threshold < plain.threshold
+    assert mean_events(waits, 0.02) == pytest.approx(3.8e4, rel=0.03)
+
+
+def test_at_a_small_share_the_minimum_of_negatives_and_not_the_detector_is_what_takes_longer() -> None:
+    found = delay(3.8e4, 0.02, 8.0, None, tries=200, least_negatives=8)
+    assert found.mean_ratio > 1.25
+    assert found.least_ratio == found.mean / found.least_mean
+    assert found.least_ratio == pytest.approx(1.0, abs=0.08)
+
+
+def test_told_the_base_rate_the_detector_fires_within_twenty_events_as_the_exact_one_does() -> None:
+    found = delay(3.8e4, 0.12, 8.0, None, tries=200, least_negatives=8)
+    assert found.exact_mean == pytest.approx(20.5, abs=0.05)
+    assert found.median < 20
+    assert found.mean_ratio == pytest.approx(0.975, abs=0.06)
+
+
 # Contestants
 
 

@@ -34,6 +34,8 @@ class Cusum(msgspec.Struct, frozen=True):
     risen: float
     threshold: float
     """Logarithm of the likelihood ratio at which it alarms."""
+    least_negatives: int = 1
+    """Negatives of the excursion before it can alarm: the rule that stands beside ours."""
 
 
 def times_odds(share: float, odds_ratio: float) -> float:
@@ -77,7 +79,8 @@ def excursion(cusum: Cusum, share: float) -> tuple[npt.NDArray[np.float64], npt.
         grown[:-1] += mass * (1.0 - share)
         negatives = first + np.arange(grown.size)
         evidence = negatives * up + (events - negatives) * down
-        alarmed, reset = evidence >= cusum.threshold, evidence <= 0.0
+        alarmed = (evidence >= cusum.threshold) & (negatives >= cusum.least_negatives)
+        reset = evidence <= 0.0
         alarms.append(grown[alarmed].sum())
         resets.append(grown[reset].sum())
         kept = np.flatnonzero(~alarmed & ~reset & (grown > LEAST))
@@ -115,14 +118,14 @@ def median_events(cusum: Cusum, share: float) -> int:
 
 
 @lru_cache(maxsize=256)
-def exact_cusum(usual: float, risen: float, run_length: float) -> Cusum:
+def exact_cusum(usual: float, risen: float, run_length: float, least_negatives: int = 1) -> Cusum:
     """The CUSUM of this run length, to within the steps that a lattice of counts allows."""
     low, high = 0.0, math.log(run_length)
     # 24 halvings of some 14: to a millionth, far finer than the lattice.
     for _ in range(24):
         middle = (low + high) / 2
-        if mean_events(Cusum(usual, risen, middle), usual) < run_length:
+        if mean_events(Cusum(usual, risen, middle, least_negatives), usual) < run_length:
             low = middle
         else:
             high = middle
-    return Cusum(usual, risen, high)
+    return Cusum(usual, risen, high, least_negatives)
