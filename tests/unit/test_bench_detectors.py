@@ -9,7 +9,14 @@ from stream.bench.detectors import tables
 from stream.bench.detectors.adwin import first_rises, rate_of, tuned_deltas
 from stream.bench.detectors.charts import PRIOR, Streams, charts, cusum, ewma, excess, page_hinkley
 from stream.bench.detectors.delays import delay
-from stream.bench.detectors.exact import Cusum, exact_cusum, excursion, mean_events, median_events
+from stream.bench.detectors.exact import (
+    Cusum,
+    exact_cusum,
+    excursion,
+    least_events,
+    mean_events,
+    median_events,
+)
 from stream.bench.detectors.fleets import fleet, poisson_interval, stationary, volumes
 from stream.bench.detectors.grid import Cell, Contest
 from stream.bench.detectors.report import Report
@@ -130,6 +137,17 @@ def test_an_exact_cusum_that_waits_for_negatives_is_no_quicker_until_its_thresho
     plain, waits = exact_cusum(0.02, 0.14, 3.8e4), exact_cusum(0.02, 0.14, 3.8e4, 8)
     assert waits.threshold < plain.threshold
     assert mean_events(waits, 0.02) == pytest.approx(3.8e4, rel=0.03)
+
+
+def test_two_samples_prove_more_the_more_was_learned_and_never_as_much_as_a_known_share() -> None:
+    after = [least_events(0.12, 0.353, learned, 42.2) / 42.2 for learned in (200, 1_000, 1_000_000)]
+    assert after == pytest.approx([1.41, 1.06, 1.00], abs=0.01)
+    # 200 events at 0.05 cannot tell it from a long-lived 0.116, however many of those there are.
+    assert least_events(0.05, 0.116, 200, 241.5) == np.inf
+    assert delay(5e3, 0.12, 8.0, 200, tries=2, least_negatives=8).possible_ratio == pytest.approx(
+        1.14, abs=0.01
+    )
+    assert delay(5e3, 0.12, 8.0, None, tries=2, least_negatives=8).possible_ratio is None
 
 
 def test_at_a_small_share_the_minimum_of_negatives_and_not_the_detector_is_what_takes_longer() -> None:

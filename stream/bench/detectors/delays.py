@@ -23,7 +23,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from stream.bench.detectors.exact import design, exact_cusum, mean_events, median_events, times_odds
+from stream.bench.detectors.exact import (
+    design,
+    exact_cusum,
+    least_events,
+    mean_events,
+    median_events,
+    times_odds,
+)
 from stream.bench.detectors.streams import first_firing, knowing, learned_state, rule
 from stream.core.spike import SpikeDetector
 
@@ -71,6 +78,9 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True):
     """Of the detector's mean to ``least_mean``."""
     least_budget_ratio: float
     """Of the detector's mean to ``least_budget_mean``."""
+    possible_ratio: float | None
+    """What two samples can prove on average, as the ratio that ``mean_ratio`` would have; None where nothing
+    is to be learned, infinite (null in JSON) where they cannot."""
     median_ratio: float
     median_ratio_interval: tuple[float, float]
     """95%, by order statistics."""
@@ -159,6 +169,7 @@ def delay(
         mean_ratio_interval=(float((mean - error) / exact), float((mean + error) / exact)),
         least_ratio=float(mean / least_mean),
         least_budget_ratio=float(mean / least_budget_mean),
+        possible_ratio=least_events(usual, risen, learned, exact) / exact if learned else None,
         median_ratio=float(np.median(events) / exact_median),
         median_ratio_interval=(low / exact_median, high / exact_median),
     )
