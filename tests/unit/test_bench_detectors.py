@@ -133,7 +133,7 @@ def test_an_exact_cusum_that_waits_for_negatives_is_no_quicker_until_its_thresho
     # Two negatives in a row alarm, and the other always resets; with a minimum of three it takes three.
     pair = Cusum(0.5, 0.9, 1.0)
     triple = Cusum(0.5, 0.9, 1.0, least_negatives=3)
-    assert (mean_events(pair, 0.5), mean_events(triple, 0.5)) == (pytest.approx(6.0), pytest.approx(14.0))
+    assert [mean_events(each, 0.5) for each in (pair, triple)] == pytest.approx([6.0, 14.0])
     plain, waits = exact_cusum(0.02, 0.14, 3.8e4), exact_cusum(0.02, 0.14, 3.8e4, 8)
     assert waits.threshold < plain.threshold
     assert mean_events(waits, 0.02) == pytest.approx(3.8e4, rel=0.03)
