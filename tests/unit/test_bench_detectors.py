@@ -9,7 +9,14 @@ from stream.bench.detectors import tables
 from stream.bench.detectors.adwin import first_rises, rate_of, tuned_deltas
 from stream.bench.detectors.charts import PRIOR, Streams, charts, cusum, ewma, excess, page_hinkley
 from stream.bench.detectors.delays import delay
-from stream.bench.detectors.exact import Cusum, exact_cusum, excursion, mean_events, median_events
+from stream.bench.detectors.exact import (
+    Cusum,
+    exact_cusum,
+    excursion,
+    least_events,
+    mean_events,
+    median_events,
+)
 from stream.bench.detectors.fleets import fleet, poisson_interval, stationary, volumes
 from stream.bench.detectors.grid import Cell, Contest
 from stream.bench.detectors.report import Report
@@ -120,6 +127,41 @@ def test_a_delay_is_told_as_a_multiple_of_the_exact_one() -> None:
     assert found.mean_ratio == found.mean / found.exact_mean
     assert found.clairvoyant_mean < found.exact_mean
     assert found.missed == 0.0
+
+
+def test_an_exact_cusum_that_waits_for_negatives_is_no_quicker_until_its_threshold_is_lowered() -> None:
+    # Two negatives in a row alarm, and the other always resets; with a minimum of three it takes three.
+    pair = Cusum(0.5, 0.9, 1.0)
+    triple = Cusum(0.5, 0.9, 1.0, least_negatives=3)
+    assert [mean_events(each, 0.5) for each in (pair, triple)] == pytest.approx([6.0, 14.0])
+    plain, waits = exact_cusum(0.02, 0.14, 3.8e4), exact_cusum(0.02, 0.14, 3.8e4, 8)
+    assert waits.threshold < plain.threshold
+    assert mean_events(waits, 0.02) == pytest.approx(3.8e4, rel=0.03)
+
+
+def test_two_samples_prove_more_the_more_was_learned_and_never_as_much_as_a_known_share() -> None:
+    after = [least_events(0.12, 0.353, learned, 42.2) / 42.2 for learned in (200, 1_000, 1_000_000)]
+    assert after == pytest.approx([1.41, 1.06, 1.00], abs=0.01)
+    # 200 events at 0.05 cannot tell it from a long-lived 0.116, however many of those there are.
+    assert least_events(0.05, 0.116, 200, 241.5) == np.inf
+    assert delay(5e3, 0.12, 8.0, 200, tries=2, least_negatives=8).possible_ratio == pytest.approx(
+        1.14, abs=0.01
+    )
+    assert delay(5e3, 0.12, 8.0, None, tries=2, least_negatives=8).possible_ratio is None
+
+
+def test_at_a_small_share_the_minimum_of_negatives_and_not_the_detector_is_what_takes_longer() -> None:
+    found = delay(3.8e4, 0.02, 8.0, None, tries=200, least_negatives=8)
+    assert found.mean_ratio > 1.25
+    assert found.least_ratio == found.mean / found.least_mean
+    assert found.least_ratio == pytest.approx(1.0, abs=0.08)
+
+
+def test_told_the_base_rate_the_detector_fires_within_twenty_events_as_the_exact_one_does() -> None:
+    found = delay(3.8e4, 0.12, 8.0, None, tries=200, least_negatives=8)
+    assert found.exact_mean == pytest.approx(20.5, abs=0.05)
+    assert found.median < 20
+    assert found.mean_ratio == pytest.approx(0.975, abs=0.06)
 
 
 # Contestants

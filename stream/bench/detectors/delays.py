@@ -3,10 +3,15 @@
 Rules:
 - The reference knows the base rate and is designed for a fixed alternative (``exact.design``), its threshold
   solved for the run length. Beside it, the clairvoyant: the CUSUM designed for the very rise that comes.
-- The detector is the real one. Told the base rate, it starts at rest, the worst case, as the reference does.
+- The detector waits for a minimum of negatives, which is no matter of detection. So the reference stands
+  there three times: without that minimum; with it, at the same threshold, as ours has it; and with it at the
+  threshold at which false alarms come to the budget again, which spends what the minimum saves.
+- The detector is the real one. Told the base rate, it starts at rest, the worst case, as the reference does,
+  and needs no minimum of events: it has nothing to learn.
   Learned, it has seen so many events of the product and is in whatever state they left; a product whose alert
   fires on them is drawn, and dropped.
-- A miss is no alert within ``CAP`` times the reference's mean delay, and counts as that many events.
+- A miss is no alert within ``CAP`` times the reference's mean delay, the minimum regarded, and counts as that
+  many events.
 - A rise that the reference itself takes more than ``LONGEST`` events to find is not asked for.
 """
 
@@ -18,7 +23,14 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from stream.bench.detectors.exact import design, exact_cusum, mean_events, median_events, times_odds
+from stream.bench.detectors.exact import (
+    design,
+    exact_cusum,
+    least_events,
+    mean_events,
+    median_events,
+    times_odds,
+)
 from stream.bench.detectors.streams import first_firing, knowing, learned_state, rule
 from stream.core.spike import SpikeDetector
 
@@ -48,6 +60,10 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True):
     least_negatives: int
     exact_mean: float
     exact_median: float
+    least_mean: float
+    """Of the exact CUSUM with the same minimum of negatives at the same threshold."""
+    least_budget_mean: float
+    """Of the exact CUSUM with the same minimum of negatives whose threshold is lowered to the run length."""
     clairvoyant_mean: float
     mean: float
     median: float
@@ -58,6 +74,13 @@ class Delay(msgspec.Struct, frozen=True, kw_only=True):
     """Of the detector's mean to the exact CUSUM's."""
     mean_ratio_interval: tuple[float, float]
     """95%, normal."""
+    least_ratio: float
+    """Of the detector's mean to ``least_mean``."""
+    least_budget_ratio: float
+    """Of the detector's mean to ``least_budget_mean``."""
+    possible_ratio: float | None
+    """What two samples can prove on average, as the ratio that ``mean_ratio`` would have; None where nothing
+    is to be learned, infinite (null in JSON) where they cannot."""
     median_ratio: float
     median_ratio_interval: tuple[float, float]
     """95%, by order statistics."""
@@ -88,7 +111,10 @@ def drawn_delays(
     """Events from a rise to the alert, a miss as ``cap``, of each of ``tries`` products with a fixed seed."""
     rng = np.random.default_rng(7)
     under = rule(run_length, least_negatives)
-    detector = SpikeDetector(knowing(under, usual) if learned is None else under, "bench")
+    if learned is None:
+        # From rest, as the reference: its first 20 events are no time to get to know the product.
+        under = msgspec.structs.replace(knowing(under, usual), min_events=1)
+    detector = SpikeDetector(under, "bench")
     events: list[int] = []
     while len(events) < tries:
         state, alerts = learned_state(detector, rng.random(learned or 0) < usual)
@@ -106,7 +132,10 @@ def delay(
     reference = exact_cusum(usual, design(usual), run_length)
     exact = mean_events(reference, risen)
     exact_median = median_events(reference, risen)
-    cap = math.ceil(CAP * exact)
+    least_mean = mean_events(msgspec.structs.replace(reference, least_negatives=least_negatives), risen)
+    lowered = exact_cusum(usual, design(usual), run_length, least_negatives)
+    least_budget_mean = mean_events(lowered, risen)
+    cap = math.ceil(CAP * least_mean)
     events = np.sort(
         drawn_delays(
             run_length,
@@ -129,6 +158,8 @@ def delay(
         least_negatives=least_negatives,
         exact_mean=exact,
         exact_median=exact_median,
+        least_mean=least_mean,
+        least_budget_mean=least_budget_mean,
         clairvoyant_mean=mean_events(exact_cusum(usual, risen, run_length), risen),
         mean=float(mean),
         median=float(np.median(events)),
@@ -136,6 +167,9 @@ def delay(
         tries=tries,
         mean_ratio=float(mean / exact),
         mean_ratio_interval=(float((mean - error) / exact), float((mean + error) / exact)),
+        least_ratio=float(mean / least_mean),
+        least_budget_ratio=float(mean / least_budget_mean),
+        possible_ratio=least_events(usual, risen, learned, exact) / exact if learned else None,
         median_ratio=float(np.median(events) / exact_median),
         median_ratio_interval=(low / exact_median, high / exact_median),
     )

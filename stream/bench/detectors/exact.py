@@ -34,6 +34,8 @@ class Cusum(msgspec.Struct, frozen=True):
     risen: float
     threshold: float
     """Logarithm of the likelihood ratio at which it alarms."""
+    least_negatives: int = 1
+    """Negatives of the excursion before it can alarm: the rule that stands beside ours."""
 
 
 def times_odds(share: float, odds_ratio: float) -> float:
@@ -77,7 +79,8 @@ def excursion(cusum: Cusum, share: float) -> tuple[npt.NDArray[np.float64], npt.
         grown[:-1] += mass * (1.0 - share)
         negatives = first + np.arange(grown.size)
         evidence = negatives * up + (events - negatives) * down
-        alarmed, reset = evidence >= cusum.threshold, evidence <= 0.0
+        alarmed = (evidence >= cusum.threshold) & (negatives >= cusum.least_negatives)
+        reset = evidence <= 0.0
         alarms.append(grown[alarmed].sum())
         resets.append(grown[reset].sum())
         kept = np.flatnonzero(~alarmed & ~reset & (grown > LEAST))
@@ -114,15 +117,48 @@ def median_events(cusum: Cusum, share: float) -> int:
     return len(at_rest) - 1
 
 
+def divergence(share: float, other: float) -> float:
+    """Kullback and Leibler's: mean evidence of an event of ``share`` against ``other``."""
+    return share * math.log(share / other) + (1.0 - share) * math.log((1.0 - share) / (1.0 - other))
+
+
+def least_events(usual: float, risen: float, learned: int, known_events: float) -> float:
+    """Events of a rise in which two samples prove what ``known_events`` prove where the usual share is known.
+
+    Of ``learned`` events at ``usual`` and n at ``risen``, the evidence of "two shares" against "one share" is
+    on average about that of the two shares themselves against their mean. A test that knows no more of the
+    usual share than those events has no other; one with a prior of just this share would have.
+
+    Returns:
+        The least n; infinite where no number of events is enough.
+
+    >>> round(least_events(0.12, 0.353, 200, 42.2)), least_events(0.05, 0.095, 200, 607.0)
+    (59, inf)
+    """
+    wanted = known_events * divergence(risen, usual)
+    # However many follow, the first sample alone bounds what they can say.
+    if learned * divergence(usual, risen) <= wanted:
+        return math.inf
+    low, high = known_events, known_events * 1e6
+    while high / low > 1.0001:
+        events = math.sqrt(low * high)
+        both = (learned * usual + events * risen) / (learned + events)
+        if learned * divergence(usual, both) + events * divergence(risen, both) < wanted:
+            low = events
+        else:
+            high = events
+    return high
+
+
 @lru_cache(maxsize=256)
-def exact_cusum(usual: float, risen: float, run_length: float) -> Cusum:
+def exact_cusum(usual: float, risen: float, run_length: float, least_negatives: int = 1) -> Cusum:
     """The CUSUM of this run length, to within the steps that a lattice of counts allows."""
     low, high = 0.0, math.log(run_length)
     # 24 halvings of some 14: to a millionth, far finer than the lattice.
     for _ in range(24):
         middle = (low + high) / 2
-        if mean_events(Cusum(usual, risen, middle), usual) < run_length:
+        if mean_events(Cusum(usual, risen, middle, least_negatives), usual) < run_length:
             low = middle
         else:
             high = middle
-    return Cusum(usual, risen, high)
+    return Cusum(usual, risen, high, least_negatives)

@@ -88,17 +88,32 @@ def _delays(run_length: float, learned: int | None, found: Sequence[Delay]) -> T
             f"{each.mean:.0f}",
             f"{each.mean_ratio:.2f}",
             _span(each.mean_ratio_interval),
+            f"{each.least_ratio:.2f}",
+            f"{each.least_budget_ratio:.2f}",
+            "" if each.possible_ratio is None else f"{each.possible_ratio:.2f}",
             f"{each.median_ratio:.2f}",
             _span(each.median_ratio_interval),
             f"{each.missed:.0%}",
         )
         for each in found
     ]
-    columns = ("usual", "odds", "risen", "best", "exact", "ours", "ratio", "95%", "medians'", "95%")
+    columns = (
+        "usual",
+        "odds",
+        "risen",
+        "best",
+        "exact",
+        "ours",
+        "ratio",
+        "95%",
+        "same min",
+        "lowered",
+        "possible",
+    )
     return _table(
         f"Delay in events, run length {run_length:,.0f}, {history}, at least"
         f" {found[0].least_negatives} negatives",
-        (*columns, "missed"),
+        (*columns, "medians'", "95%", "missed"),
         rows,
     )
 
