@@ -2,7 +2,7 @@
 
     catalogue.py      every metric, as data; docs/metrics.md is printed from it
     distribution.py   counts by bucket, added to an array at a time
-    families.py       values to what prometheus_client writes out; refuses what the catalogue does not have
+    families.py       values to Prometheus' text format; refuses what the catalogue does not have
     worker.py, web.py, notify.py    what is read of each process when it is asked
     page.py           the page ``/metrics``
 

@@ -6,8 +6,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
-
 from stream.health import Page
 from stream.metrics.families import registry
 
@@ -19,11 +17,12 @@ if TYPE_CHECKING:
     from stream.metrics.families import Shown
 
 PATH = "/metrics"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def metrics_page(shown: Shown) -> Page:
     """All that a process shows now."""
-    return Page(HTTPStatus.OK, shown.text(), CONTENT_TYPE_PLAIN_0_0_4)
+    return Page(HTTPStatus.OK, shown.text(), CONTENT_TYPE)
 
 
 def metrics_pages(shown: Shown) -> dict[str, Callable[[], Page]]:
