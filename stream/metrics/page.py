@@ -6,8 +6,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-
 from stream.health import Page
 from stream.metrics.families import registry
 
@@ -16,16 +14,17 @@ __all__ = ["metrics_page", "metrics_pages", "registry"]
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from prometheus_client.registry import CollectorRegistry
+    from stream.metrics.families import Shown
 
 PATH = "/metrics"
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def metrics_page(shown: CollectorRegistry) -> Page:
-    """All that a registry has now."""
-    return Page(HTTPStatus.OK, generate_latest(shown), CONTENT_TYPE_PLAIN_0_0_4)
+def metrics_page(shown: Shown) -> Page:
+    """All that a process shows now."""
+    return Page(HTTPStatus.OK, shown.text(), CONTENT_TYPE)
 
 
-def metrics_pages(shown: CollectorRegistry) -> dict[str, Callable[[], Page]]:
+def metrics_pages(shown: Shown) -> dict[str, Callable[[], Page]]:
     """What a ``HealthServer`` serves beside its other pages."""
     return {PATH: partial(metrics_page, shown)}
