@@ -4,6 +4,7 @@
 #   make test PYTEST_ARGS="-k conservation"   (JOBS=1 for one test at a time)
 #   make check                     what CI runs beside the tests: lint, types, architecture
 #   make PYTHON=python3.12 test    with another Python (`make clean` first)
+#   make fresh                     runs README's commands as printed in a fresh clone, with an empty home
 #   make up, make down             the containers of docker-compose.yml, on CPUs
 #   make clean                     removes all that it made here
 
@@ -17,11 +18,12 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+FRESH_ARGS ?=
 
 # Test processes, each with servers of its own: integration tests wait more than they compute.
 JOBS ?= 2
 
-.PHONY: help demo test lint types check up down clean
+.PHONY: help demo test lint types check fresh up down clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -41,6 +43,10 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 check: lint types
+
+# Of what is committed; it needs nothing that is installed here. FRESH_ARGS=--help
+fresh:
+	$(PYTHON) deploy/fresh_check.py $(FRESH_ARGS)
 
 # A stamp newer than what it was made from: nothing is installed twice. Everything the development set-up
 # has includes what the demo needs.
