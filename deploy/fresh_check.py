@@ -81,7 +81,7 @@ KNOWN = {
     "reviewpulse worker": Known(None, "background"),
     "reviewpulse ingest": Known(rf"\b{PRAISED + BLAMED}\b"),
     "reviewpulse top": Known(PRODUCT, "again"),
-    "reviewpulse counters": Known(rf"all time\D+{PRAISED + BLAMED}\b", "again"),
+    "reviewpulse counters": Known(rf"\ball(?:\s+[\d,]+){{3}}\s+{PRAISED + BLAMED}\b", "again"),
     "reviewpulse alerts --follow": Known(PRODUCT, "stays"),
     "reviewpulse web": Known(r"The page is at (http://\S+)", "stays"),
 }
