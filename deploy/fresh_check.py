@@ -29,8 +29,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import termios
 import time
-import tty
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -153,8 +153,10 @@ class Terminal:
 
     def __init__(self, folder: Path, environment: dict[str, str], log: Path) -> None:
         self._master, slave = pty.openpty()
-        # What is typed is not to be shown again: it would be taken for output.
-        tty.setraw(self._master)
+        # What is typed is not to be shown again: it would be taken for output. Ctrl-C stays what it is.
+        modes = termios.tcgetattr(slave)
+        modes[3] &= ~termios.ECHO
+        termios.tcsetattr(slave, termios.TCSANOW, modes)
         self._shell = subprocess.Popen(
             ["setsid", "--ctty", "bash", "--norc", "--noprofile", "--noediting", "-i"],
             cwd=folder,
