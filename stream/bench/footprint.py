@@ -2,7 +2,8 @@
 
 Rules:
 - Processes as shipped, with the shipped bundle on CPUs and servers of their own; a start is a process that is
-  new, its files in the system's cache.
+  new, its files in the system's cache and compiled, as pip leaves them in an image: the first one, which may
+  have to compile, does not count.
 - On a machine that others use, wall clock says little: CPU seconds and counts of wake-ups stand beside it.
   A wake-up is a voluntary context switch of any thread: something was waited for, and came.
 - Idle begins ``SETTLING_S`` after the process is ready. Resident memory has what is shared with others in it;
@@ -85,7 +86,7 @@ class Idle(msgspec.Struct, frozen=True, kw_only=True):
     """Of one core."""
     wake_ups_per_s: float
     by_thread: dict[str, float]
-    """Wake-ups a second by the threads' names."""
+    """Wake-ups a second: of the main thread, and of the others by their order."""
     resident_mb: float
     proportional_mb: float
     threads: int
@@ -142,6 +143,7 @@ def run(*, rounds: int, idle_s: float, only: list[str] | None = None) -> Report:
         with LocalServers() as servers, tempfile.TemporaryDirectory() as folder:
             settings = _settings(servers)
             if "start" in parts:
+                _phases()
                 phases = [_phases() for _ in range(rounds)]
                 starts = [_start(settings, Path(folder)) for _ in range(rounds)]
             if "idle" in parts:
@@ -181,12 +183,18 @@ def _settings(servers: LocalServers) -> Settings:
     return settings
 
 
+def _compiling(environment: dict[str, str]) -> dict[str, str]:
+    """Without what would have every start compile all that it imports."""
+    return {name: value for name, value in environment.items() if name != "PYTHONDONTWRITEBYTECODE"}
+
+
 def _phases() -> dict[str, Took]:
     done = subprocess.run(
         [sys.executable, "-m", "stream.bench.starting", repr(time.time())],
         check=True,
         capture_output=True,
         text=True,
+        env=_compiling({**os.environ}),
     )
     return {name: Took(*took) for name, took in json.loads(done.stdout.splitlines()[-1]).items()}
 
@@ -245,7 +253,7 @@ def _process(name: str, settings: Settings, folder: Path) -> Iterator[tuple[int,
     }[name]
     # What notify says is all that tells from outside that it is ready.
     said = {"REVIEWPULSE_LOG_FORMAT": "json", "REVIEWPULSE_LOG_LEVEL": "info"}
-    environment = worker_environment(settings) | further | said
+    environment = _compiling(worker_environment(settings) | further | said)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "stream.cli.main", name], env=environment, stdout=log, stderr=log
@@ -283,9 +291,9 @@ def _watched(pid: int, idle_s: float) -> Idle:
     time.sleep(idle_s)
     after, used = wake_ups(pid), cpu_seconds(pid) - cpu
     took = time.monotonic() - began
-    by_thread: dict[str, float] = defaultdict(float)
-    for thread, (name, count) in after.items():
-        by_thread[name] += (count - before.get(thread, (name, 0))[1]) / took
+    by_thread: dict[str, float] = {}
+    for number, (thread, count) in enumerate(sorted(after.items())):
+        by_thread["main" if thread == pid else f"thread {number}"] = (count - before.get(thread, 0)) / took
     memory = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
     kilobytes = {
         name: int(number) for name, number in re.findall(r"^(\w+):\s+(\d+) kB", memory, re.MULTILINE)
@@ -300,24 +308,24 @@ def _watched(pid: int, idle_s: float) -> Idle:
     )
 
 
-def wake_ups(pid: int) -> dict[int, tuple[str, int]]:
-    """Name and voluntary context switches of each thread of a process (Linux ``/proc``, see proc(5))."""
+def wake_ups(pid: int) -> dict[int, int]:
+    """Voluntary context switches of each thread of a process (Linux ``/proc``, see proc(5))."""
     found = {}
     for task in Path(f"/proc/{pid}/task").iterdir():
         with contextlib.suppress(OSError):  # it has ended
             status = (task / "status").read_text("utf-8")
             count = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", status, re.MULTILINE)
-            name = re.search(r"^Name:\s+(.*)", status)
-            if count and name:
-                found[int(task.name)] = (name[1], int(count[1]))
+            if count:
+                found[int(task.name)] = int(count[1])
     return found
 
 
 def imports_of(program: str) -> Imports:
     """What a program's imports cost, by ``-X importtime``; modules that were compiled before."""
     command = [sys.executable, "-X", "importtime", "-c", program]
-    subprocess.run(command, check=True, capture_output=True)
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    environment = _compiling({**os.environ})
+    subprocess.run(command, check=True, capture_output=True, env=environment)
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     return parsed(done.stderr)
 
 
@@ -351,7 +359,9 @@ def installed(root: str = "reviewpulse") -> dict[str, Size]:
         try:
             distribution = importlib.metadata.distribution(name)
         except importlib.metadata.PackageNotFoundError:
-            continue  # of another platform
+            if key == "onnxruntime-gpu":
+                wanted.append(("onnxruntime", extras))  # the CPUs' image has that one
+            continue  # else it is of another platform
         found[key] = _size(distribution) if name != root else _ours()
         for text in distribution.requires or []:
             requirement = Requirement(text)
