@@ -26,6 +26,7 @@ import re
 import select
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -280,7 +281,9 @@ class Check:
         terminal = Terminal(self._checkout, self._environment | bounds, self._log)
         try:
             for line in lines:
-                if line.startswith("make test") and self._options.tests is None:
+                if line.startswith("make demo") and self._options.no_demo:
+                    say("not run", line, None, "as --no-demo says")
+                elif line.startswith("make test") and self._options.tests is None:
                     say("not run", line, None, "some 25 minutes; --tests ARGS runs it with these PYTEST_ARGS")
                 else:
                     self._type(terminal, line)
@@ -346,11 +349,14 @@ class Check:
             self._interrupt(terminal, {0, 130})
 
     def _look_at(self, address: str) -> None:
-        with urlopen(address, timeout=30) as page:  # noqa: S310 - the page that was just started
-            if b"<html" not in page.read():
-                raise FreshError(f"{address} is no page")
-        with urlopen(f"{address}api/v1/counters/{PRODUCT}", timeout=30) as answer:  # noqa: S310
-            json.load(answer)
+        for path, holds in (("", "<html"), (f"api/v1/counters?product_id={PRODUCT}", PRODUCT)):
+            try:
+                with urlopen(f"{address}{path}", timeout=30) as answer:  # noqa: S310 - of the page just started
+                    found = answer.read().decode()
+            except OSError as error:
+                raise FreshError(f"{address}{path}: {error}") from error
+            if holds not in found:
+                raise FreshError(f"{address}{path} does not hold {holds}")
         deadline = time.monotonic() + LEFT_S
         while not (self._opened.exists() and address in self._opened.read_text("utf-8")):
             if time.monotonic() > deadline:
@@ -427,6 +433,7 @@ def main() -> int:
     parser.add_argument(
         "--demo-s", type=int, default=30, help="seconds of `make demo` (default 30, its least)"
     )
+    parser.add_argument("--no-demo", action="store_true", help="leaves `make demo` out")
     parser.add_argument("--tests", metavar="ARGS", help="runs `make test`, too, with these PYTEST_ARGS")
     parser.add_argument("--keep", action="store_true", help="keeps the folder, with all that was shown")
     options = parser.parse_args()
@@ -460,10 +467,11 @@ def checked(scratch: Path, options: argparse.Namespace) -> int:
         check.run()
     except FreshError as error:
         print(f"fresh-check: {error}", file=sys.stderr)
+        return 1
+    finally:
         for pid in running(check.mark):
             with contextlib.suppress(OSError):
-                os.kill(pid, 15)
-        return 1
+                os.kill(pid, signal.SIGTERM)
     return 0
 
 

@@ -29,6 +29,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -211,7 +212,7 @@ def _start(settings: Settings, folder: Path) -> tuple[Took, Took, Took]:
             _until(pid, began, reached)
             for reached in (
                 lambda: _status(port, "/livez") is not None,
-                lambda: _status(port, "/readyz") == 200,
+                partial(_is_ready, port),
                 lambda: int(client.hget(layout.ledger(0), "reviews:counted") or 0) > 0,
             )
         ]
@@ -235,7 +236,7 @@ def _idle(settings: Settings, folder: Path, idle_s: float) -> dict[str, Idle]:
             if name == "notify":
                 _until(pid, began, lambda: "delivering" in (folder / "log").read_text("utf-8"))
             else:
-                _until(pid, began, lambda port=port: _status(port, "/readyz") == 200)
+                _until(pid, began, partial(_is_ready, port))
             time.sleep(SETTLING_S)
             found[name] = _watched(pid, idle_s)
     return found
@@ -252,8 +253,8 @@ def _process(name: str, settings: Settings, folder: Path) -> Iterator[tuple[int,
         "notify": {"REVIEWPULSE_NOTIFY": str(folder / "notify.toml")},
     }[name]
     # What notify says is all that tells from outside that it is ready.
-    said = {"REVIEWPULSE_LOG_FORMAT": "json", "REVIEWPULSE_LOG_LEVEL": "info"}
-    environment = _compiling(worker_environment(settings) | further | said)
+    logs = {"REVIEWPULSE_LOG_FORMAT": "json", "REVIEWPULSE_LOG_LEVEL": "info"}
+    environment = _compiling(worker_environment(settings) | further | logs)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "stream.cli.main", name], env=environment, stdout=log, stderr=log
@@ -271,6 +272,10 @@ def _process(name: str, settings: Settings, folder: Path) -> Iterator[tuple[int,
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listening:
         return int(listening.getsockname()[1])
+
+
+def _is_ready(port: int) -> bool:
+    return _status(port, "/readyz") == 200
 
 
 def _status(port: int, path: str) -> int | None:
