@@ -216,6 +216,15 @@ class Terminal:
             self.shown += ESCAPES.sub("", read.decode("utf-8", "replace"))
         return found
 
+    def interrupt(self) -> None:
+        """Presses Ctrl-C, once a command has the terminal: bash names a job before it hands it over."""
+        deadline = time.monotonic() + LEFT_S
+        while os.tcgetpgrp(self._master) == self._shell.pid:
+            if time.monotonic() > deadline:
+                raise FreshError("nothing runs that Ctrl-C could end")
+            time.sleep(0.05)
+        self.send("\x03")
+
     def close(self) -> None:
         """Ends the shell; jobs of its that run yet are told to hang up."""
         with contextlib.suppress(OSError):
@@ -364,7 +373,7 @@ class Check:
             time.sleep(0.1)
 
     def _interrupt(self, terminal: Terminal, codes: set[int]) -> None:
-        terminal.send("\x03")
+        terminal.interrupt()
         code = terminal.code(STAYS_S)
         if code not in codes:
             raise FreshError(f"after Ctrl-C it ended with {code}:\n{tail(terminal.shown)}")

@@ -65,7 +65,7 @@ def test_the_terminal_tells_exit_codes_and_ctrl_c(terminal: fresh_check.Terminal
     assert [terminal.run(command, 30) for command in ("true", "false", "exit_ 2>&-")] == [0, 1, 127]
     terminal.start("echo ready; sleep 600")
     terminal.wait("ready", 30)
-    terminal.send("\x03")
+    terminal.interrupt()
     assert terminal.code(30) == 130
 
 
@@ -73,7 +73,7 @@ def test_a_job_is_brought_back_and_ended(terminal: fresh_check.Terminal) -> None
     assert terminal.run("sleep 600 &", 30) == 0
     terminal.start("fg %1")
     terminal.wait("sleep 600", 30)
-    terminal.send("\x03")
+    terminal.interrupt()
     assert terminal.code(30) == 130
 
 
