@@ -13,9 +13,12 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY stream ./stream
 COPY models ./models
 COPY export ./export
-RUN python -m venv /opt/reviewpulse \
-    && /opt/reviewpulse/bin/pip install --no-cache-dir -c constraints.txt ".${EXTRAS:+[$EXTRAS]}" \
-    && /opt/reviewpulse/bin/pip uninstall --yes pip
+COPY deploy/image_requirements.py ./deploy/
+# Without CUDA's provider unless EXTRAS has gpu, and without pip, which nothing here runs: see docs/decisions/0020.
+RUN python -m venv --without-pip /opt/reviewpulse \
+    && python deploy/image_requirements.py pyproject.toml "$EXTRAS" > requirements.txt \
+    && pip --python /opt/reviewpulse install --no-cache-dir -c constraints.txt -r requirements.txt \
+    && pip --python /opt/reviewpulse install --no-cache-dir --no-deps .
 
 FROM ${BASE}
 COPY --from=build /opt/reviewpulse /opt/reviewpulse

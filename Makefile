@@ -6,6 +6,7 @@
 #   make PYTHON=python3.12 test    with another Python (`make clean` first)
 #   make audit                     known vulnerabilities in what is pinned; says what could not be asked about
 #   make sbom                      sbom.json: what is installed here, as CycloneDX
+#   make fresh                     runs README's commands as printed in a fresh clone, with an empty home
 #   make up, make down             the containers of docker-compose.yml, on CPUs
 #   make observe                   those, with Prometheus and Grafana
 #   make clean                     removes all that it made here
@@ -20,11 +21,12 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
+FRESH_ARGS ?=
 
 # Test processes, each with servers of its own: integration tests wait more than they compute.
 JOBS ?= 2
 
-.PHONY: help demo test lint types check audit sbom up observe down clean
+.PHONY: help demo test lint types check fresh audit sbom up observe down clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -51,6 +53,10 @@ audit: $(VENV)/.dev
 
 sbom: $(VENV)/.dev
 	$(BIN)/python deploy/sbom.py --out sbom.json
+
+# Of what is committed; it needs nothing that is installed here. FRESH_ARGS=--help
+fresh:
+	$(PYTHON) deploy/fresh_check.py $(FRESH_ARGS)
 
 # A stamp newer than what it was made from: nothing is installed twice. Everything the development set-up
 # has includes what the demo needs.

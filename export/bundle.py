@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from export.gpu_graph import Target
-    from export.precision import Storage
+    from export.storage import Storage
     from models.checkpoint import TrainingRecord
     from stream.core.drift import Reference
     from stream.core.events import Label

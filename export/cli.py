@@ -9,7 +9,7 @@ import msgspec
 import typer
 
 from export.gpu_graph import Target  # noqa: TC001  # msgspec and typer read the annotation
-from export.precision import Storage  # noqa: TC001
+from export.storage import Storage  # noqa: TC001
 from models.recipe import options
 from stream.errors import UsageError
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from export.precision import Storage
+    from export.storage import Storage
     from stream.core.events import Label
     from stream.scorer.onnx import OnnxScorer, Tokens
 

@@ -19,7 +19,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-Storage = Literal["float32", "float16", "int8", "float16+int8-words"]
-STORAGES: tuple[Storage, ...] = get_args(Storage)
+    from export.storage import Storage
 
 LARGE = 4096
 """Least elements of a weight that is stored in fewer bits."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from tokenizers import Tokenizer
 
 from models.writing import fresh_file, fresh_folder, write_whole
 from stream.bundle import LABEL_SETS, Metric, TrainingSource
@@ -25,6 +24,8 @@ from stream.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
+
+    from tokenizers import Tokenizer
 
     from models.network import ReviewClassifier
     from stream.core.events import Label
@@ -84,6 +85,8 @@ def load_checkpoint(folder: Path, max_length: int) -> tuple[Any, Tokenizer]:
     Raises:
         UsageError: one of the two is not there or cannot be read.
     """
+    from tokenizers import Tokenizer
+
     try:
         tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
     except Exception as error:  # noqa: BLE001  # the library raises nothing narrower

@@ -17,7 +17,6 @@ import zlib
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
 
 from models.writing import fresh_folder
 from stream.bundle import LABEL_SETS
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
 Split = Literal["train", "validation", "test"]
@@ -69,6 +69,8 @@ class PreparedSet(msgspec.Struct, frozen=True, kw_only=True):
 
 def targets(examples: Sequence[Example]) -> NDArray[np.float32]:
     """Targets, float32 (n, labels)."""
+    import numpy as np
+
     return np.array([example.target for example in examples], np.float32)
 
 
@@ -80,6 +82,8 @@ def classes(examples: Sequence[Example]) -> NDArray[np.int64]:
 
 def noises(examples: Sequence[Example]) -> NDArray[np.float32]:
     """Chance of each label to be wrong, float32 (n,)."""
+    import numpy as np
+
     return np.array([example.noise for example in examples], np.float32)
 
 

@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-import numpy as np
 
 from stream.core.shadow import Comparison
 from stream.errors import DependencyError
@@ -20,6 +19,8 @@ from stream.redis_errors import REDIS_ERRORS, words
 from stream.redis_trip import exchange_async
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from stream.pipeline import Progress
     from stream.redis_config import AsyncClient
     from stream.redis_trip import Command
@@ -89,11 +90,7 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
         swap: SwapStatus | None = None,
     ) -> WorkerStatus:
         """The status that ``progress`` amounts to; asked for on the event loop's thread."""
-        p50, p99 = (
-            (round(float(q), 1) for q in np.percentile(progress.latencies_ms, (50, 99)))
-            if progress.latencies_ms
-            else (None, None)
-        )
+        p50, p99 = _p50_p99(progress.latencies_ms) if progress.latencies_ms else (None, None)
         return cls(
             name=name,
             at=time.time(),
@@ -155,6 +152,14 @@ class StatusBoard:
             return await exchange_async(self._client, commands)
         except REDIS_ERRORS as error:
             raise DependencyError(f"Redis: {words(error)}") from error
+
+
+def _p50_p99(latencies_ms: Sequence[float]) -> tuple[float, float]:
+    # Whoever reads statuses, the page above all, needs no numpy.
+    import numpy as np  # noqa: PLC0415
+
+    p50, p99 = (round(float(q), 1) for q in np.percentile(latencies_ms, (50, 99)))
+    return p50, p99
 
 
 def _decoded(board: dict[bytes, bytes]) -> list[WorkerStatus]:

@@ -66,6 +66,12 @@ FETCH_WAIT_MS = 20
 
 Kafka answers at once when records come, so it is only how often an idle worker asks. The local broker answers
 when half of it is over, so there it is latency, too: Faust's own 1,500 would be 400 ms of it."""
+QUIET_S = 1.0
+"""Without a record for so long, nothing comes at present."""
+QUIET_FETCH_WAIT_MS = 250
+"""How long the broker may hold a fetch then: a fleet that has nothing to do must not ask each broker 45 times
+a second and worker (0020). Long enough for few questions, short enough that a seek, which waits for the fetch
+under way, is no slower than a rebalance."""
 SEEK_PATIENCE_S = 20.0
 """How long Faust waits for a seek. It would give up after 90 s, and half a minute is a failover of Redis."""
 LOOK_S = 1.0
@@ -149,6 +155,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         """The connections there were when it came."""
         self._in_doubt: set[str] = set()
         """Topics that could not be asked after, or are not there."""
+        self._brought_at = time.monotonic()
+        """When a fetch brought records last."""
 
     def _create_worker_consumer(self, transport: driver.Transport) -> AIOKafkaConsumer:
         consumer = super()._create_worker_consumer(transport)
@@ -175,6 +183,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def _fetch_runs(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Run]]:
         consumer = self._ensure_consumer()
         fetched = await self._fetch(consumer, active_partitions, timeout)
+        self._pace(consumer, brought=bool(fetched))
         # No await between the fetch's return and here: a seek cannot come between.
         cursors = dict(self._cursors)
         if list(consumer._client._conns.values()) != self._looked_over:  # noqa: SLF001 - nothing else tells
@@ -190,6 +199,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 if cut is not None:
                     runs[tp] = [cut]
         return runs
+
+    def _pace(self, consumer: AIOKafkaConsumer, *, brought: bool) -> None:
+        """How long the next fetches may be held."""
+        now = time.monotonic()
+        if brought:
+            self._brought_at = now
+        is_quiet = now - self._brought_at >= QUIET_S
+        # aiokafka reads it anew for each fetch.
+        consumer._fetcher._fetch_max_wait_ms = QUIET_FETCH_WAIT_MS if is_quiet else FETCH_WAIT_MS  # noqa: SLF001
 
     async def _fetch(
         self, consumer: AIOKafkaConsumer, active_partitions: set[TP] | None, timeout: float

@@ -11,6 +11,7 @@ from stream.bench.detectors.parts import Part
 from stream.cli.bench_metrics import metrics
 
 if TYPE_CHECKING:
+    from stream.bench.footprint import Report as Footprint
     from stream.bench.redis import Report
     from stream.bench.soak import Report as SoakReport
     from stream.bench.soak import Sample
@@ -606,3 +607,68 @@ def _print_web(report: WebReport) -> None:
         f" ({seen.alerts_seen:,} arrivals)"
     )
     console.print(f"The server's resident memory: {report.server_mb:.0f} MB")
+
+
+@bench.command("footprint")
+def footprint(
+    rounds: int = typer.Option(3, min=1, help="Starts of a worker; the figures are medians."),
+    idle_s: float = typer.Option(20.0, "--idle", min=1.0, help="Seconds that each idle process is watched."),
+    part: list[str] = typer.Option(
+        None, help="Only this: `start`, `idle`, `imports` or `size`; repeatable. All by default."
+    ),
+    as_json: bool = AS_JSON,
+) -> None:
+    """What starting and idling cost: time to the first scored event, CPU, wake-ups, memory, imports, disk.
+
+    Worker, page and `notify` as shipped, the shipped bundle on CPUs, servers of their own. Takes two minutes.
+    """
+    import msgspec
+
+    from stream.bench.footprint import PARTS, run
+    from stream.errors import UsageError
+
+    if unknown := sorted(set(part or []) - set(PARTS)):
+        raise UsageError(f"--part {unknown[0]} is none: write {', '.join(PARTS)}.")
+    report = run(rounds=rounds, idle_s=idle_s, only=part)
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        _print_footprint(report)
+
+
+def _print_footprint(report: Footprint) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    def table(title: str, *headings: str) -> Table:
+        made = Table(title=title)
+        for heading in ("", *headings):
+            made.add_column(heading, justify="left" if heading in ("", "of which") else "right")
+        return made
+
+    start = table("Start of a worker, medians", "wall s", "CPU s")
+    whole = {"lives": report.live, "ready": report.ready, "first event counted": report.first_event}
+    for name, took in (report.phases | whole).items():
+        start.add_row(name, f"{took.wall_s:.2f}", f"{took.cpu_s:.2f}")
+    rest = table("Idle", "CPU %", "wake-ups/s", "resident MB", "proportional MB", "threads")
+    for name, idle in report.idle.items():
+        cells = (f"{idle.cpu_percent:.2f}", f"{idle.wake_ups_per_s:.1f}", f"{idle.resident_mb:.0f}")
+        rest.add_row(name, *cells, f"{idle.proportional_mb:.0f}", str(idle.threads))
+    imports = table("Imports", "modules", "ms", "of which")
+    for name, each in report.imports.items():
+        dearest = ", ".join(f"{package} {ms:.0f}" for package, ms in each.by_package.items())
+        imports.add_row(name, f"{each.modules:,}", f"{each.self_ms:,.0f}", dearest)
+    disk = table(
+        f"Installed: {report.installed_mb:,.0f} MB, of which the bundle is {report.bundle_mb:.0f}", "MB"
+    )
+    for name, size in list(report.sizes.items())[:15]:
+        disk.add_row(name, f"{size.mb:.1f}")
+    console = Console()
+    for measured, shown in (
+        (report.phases, start),
+        (report.idle, rest),
+        (report.imports, imports),
+        (report.sizes, disk),
+    ):
+        if measured:
+            console.print(shown)

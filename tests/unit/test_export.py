@@ -22,7 +22,7 @@ from stream.cli.main import command_line
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from export.precision import Storage
+    from export.storage import Storage
 
 THREE = ("negative", "neutral", "positive")
 TEXTS = ["good", "电池质量太差。", "the battery broke, awful!", "不错 😀", "refund " * 30, ""]

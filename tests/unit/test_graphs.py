@@ -18,7 +18,8 @@ from tiny_models import classifier  # noqa: E402
 from export.cpu_graph import recast  # noqa: E402
 from export.gpu_graph import fuse  # noqa: E402
 from export.onnx import export_onnx  # noqa: E402
-from export.precision import STORAGES, Storage, store  # noqa: E402
+from export.precision import store  # noqa: E402
+from export.storage import STORAGES, Storage  # noqa: E402
 from models.network import ReviewBertConfig, ReviewClassifier  # noqa: E402
 from stream.errors import BundleError  # noqa: E402
 

@@ -12,7 +12,8 @@ onnx = pytest.importorskip("onnx")
 import onnxruntime  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from export.precision import STORAGES, Storage, quantise, store  # noqa: E402
+from export.precision import quantise, store  # noqa: E402
+from export.storage import STORAGES, Storage  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path

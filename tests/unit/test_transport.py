@@ -46,6 +46,7 @@ class FakeConsumer:
         self.assigned = {R0, C0}
         self.sought: list[tuple[TopicPartition, int]] = []
         self.refreshed = 0
+        self._fetcher = SimpleNamespace(_fetch_max_wait_ms=transport.FETCH_WAIT_MS)
         self._client = SimpleNamespace(
             cluster=FakeCluster(), _conns={0: object()}, force_metadata_update=self._refresh
         )
@@ -71,6 +72,7 @@ class Thread(ConsumerThread):
         self.consumer = SimpleNamespace(flow_active=True)
         self._cursors = {}
         self._look_at, self._looked_over, self._in_doubt = 0.0, [], set()
+        self._brought_at = 0.0
         self.fetches: list[dict[TopicPartition, list[ConsumerRecord]] | Exception] = []
         self.facts: dict[str, TopicFacts] | Exception = {
             "reviews": TopicFacts("A", 4),
@@ -359,3 +361,16 @@ def test_a_fetch_is_unpacked_in_order_to_its_end() -> None:
     records = fetched(3)
     assert [each.offset for each in records] == [0, 1, 2]
     assert records.next_fetch_offset == 3
+
+
+async def test_the_broker_is_asked_seldom_while_nothing_comes_and_often_once_something_did(
+    clock: SimpleNamespace,
+) -> None:
+    thread = Thread()
+    await thread.seek_to(5)
+    waits = []
+    for seconds, offsets in ((0.0, (5,)), (0.9, ()), (0.1, ()), (60.0, ()), (0.1, (6,)), (0.1, ())):
+        clock.time += seconds
+        await thread.fetch(*offsets)
+        waits.append(thread.fake._fetcher._fetch_max_wait_ms)
+    assert waits == [20, 20, 250, 250, 20, 20]

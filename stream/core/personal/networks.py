@@ -9,8 +9,6 @@ Rules:
 
 from __future__ import annotations
 
-import re
-
 from stream.core.personal.shape import END, Shape, is_handle
 
 _TLD = (
@@ -24,12 +22,12 @@ _URL_LAST = r"[^\0\s<>\"'\u2e80-\uffef.,;:!?()\[\]{}]"
 LINKS = (
     Shape(
         "[link]",
-        re.compile(rf"((?:(?:https?|ftp)://|(?<![0-9a-z])www\.){_URL}{{0,2000}}{_URL_LAST})"),
+        (rf"((?:(?:https?|ftp)://|(?<![0-9a-z])www\.){_URL}{{0,2000}}{_URL_LAST})"),
         signs=("://", "www."),
     ),
     Shape(
         "[link]",
-        re.compile(
+        (
             rf"(?<![0-9a-z.@\-])((?:[0-9a-z\-]{{1,63}}\.){{1,4}}(?:{_TLD})(?::\d{{2,5}})?/{_URL}{{0,2000}}{_URL_LAST})"
         ),
         signs=tuple(f".{domain}{end}" for domain in _TLD.split("|") for end in "/:"),
@@ -47,32 +45,32 @@ _MAILER = (
 EMAILS = (
     Shape(
         "[email]",
-        re.compile(rf"({_LOCAL}@[{_LETTER}\u4e00-\u9fff\-]{{1,63}}(?:[.。]{_LABEL}){{1,6}})"),
+        (rf"({_LOCAL}@[{_LETTER}\u4e00-\u9fff\-]{{1,63}}(?:[.。]{_LABEL}){{1,6}})"),
         signs=("@",),
     ),
     # With spaces, only where it ends as a domain does: "look @ this. Then".
     Shape(
         "[email]",
-        re.compile(rf"({_LOCAL} ?@ ?{_LABEL}(?: ?[.,。点] ?{_LABEL}){{0,3}} ?[.,。点] ?(?:{_TLD})){END}"),
+        (rf"({_LOCAL} ?@ ?{_LABEL}(?: ?[.,。点] ?{_LABEL}){{0,3}} ?[.,。点] ?(?:{_TLD})){END}"),
         signs=("@",),
     ),
     Shape(
         "[email]",
-        re.compile(
+        (
             rf"({_LOCAL} ?[\[({{<*_] ?(?:at|a|@) ?[\])}}>*_] ?{_LABEL}"
             rf"(?:(?: ?[\[({{<*_] ?(?:dot|\.) ?[\])}}>*_] ?|\.| dot ){_LABEL}){{1,3}})"
         ),
         signs=tuple(f"{bracket}{space}{at}" for bracket in "[({<*_" for space in ("", " ") for at in "a@"),
     ),
-    Shape("[email]", re.compile(rf"({_LOCAL} at {_LABEL}(?: dot {_LABEL}){{1,3}}){END}"), signs=(" dot ",)),
+    Shape("[email]", (rf"({_LOCAL} at {_LABEL}(?: dot {_LABEL}){{1,3}}){END}"), signs=(" dot ",)),
     Shape(
         "[email]",
-        re.compile(rf"({_LOCAL} at {_MAILER}(?:\.| dot ){_LABEL}){END}"),
+        (rf"({_LOCAL} at {_MAILER}(?:\.| dot ){_LABEL}){END}"),
         signs=tuple(f" at {mailer}" for mailer in _MAILER[3:-1].split("|")),
     ),
     Shape(
         "[email]",
-        re.compile(rf"({_LOCAL} ?(?:艾特|圈a|#|@) ?{_LABEL} ?[.。点] ?(?:{_TLD})){END}"),
+        (rf"({_LOCAL} ?(?:艾特|圈a|#|@) ?{_LABEL} ?[.。点] ?(?:{_TLD})){END}"),
         signs=("艾特", "圈a", "点c", "点 c", "#qq", "#163", "#126", "#gmail"),
     ),
 )
@@ -95,16 +93,14 @@ _HANDLE = r"([a-z0-9][a-z0-9_\-.]{2,30}(?<![.\-]))"
 ACCOUNTS = (
     Shape(
         "[account]",
-        re.compile(
-            rf"(?:(?<![a-z\-])(?:{_NETWORK})(?=[ :=@(]|id|号)|{_NETWORK_IN_CHINESE}){_SAID_TO_BE}@?{_HANDLE}"
-        ),
+        (rf"(?:(?<![a-z\-])(?:{_NETWORK})(?=[ :=@(]|id|号)|{_NETWORK_IN_CHINESE}){_SAID_TO_BE}@?{_HANDLE}"),
         is_handle,
         signs=tuple(f"{_NETWORK}|{_NETWORK_IN_CHINESE}".split("|")),
     ),
     # A handle of letters only is known by what stands before it.
     Shape(
         "[account]",
-        re.compile(
+        (
             rf"(?:(?<![a-z\-])(?:{_NETWORK})(?: my)? (?:id|handle|username|user name|account name|name)"
             r"(?: is |[ :]{1,3})|(?:微信|薇信|威信|vx|wx|v信|旺旺|抖音|快手|小红书|微博|支付宝|用户名|昵称)"
             r"(?:号|id|名)?(?:是|为|[:=])[ :]{0,2}"
@@ -112,17 +108,17 @@ ACCOUNTS = (
         ),
         signs=("id", "handle", "name", "login", "vx", "wx", *"信旺抖快书博宝名昵"),
     ),
-    Shape("[account]", re.compile(rf"(?<![a-z])q[ :]{{1,2}}(\d{{5,11}}){END}"), digits=5, signs=("q",)),
+    Shape("[account]", (rf"(?<![a-z])q[ :]{{1,2}}(\d{{5,11}}){END}"), digits=5, signs=("q",)),
     Shape(
         "[account]",
-        re.compile(rf"(?<![0-9a-z])([a-z][a-z0-9_.]{{2,30}}#\d{{4}}){END}"),
+        (rf"(?<![0-9a-z])([a-z][a-z0-9_.]{{2,30}}#\d{{4}}){END}"),
         digits=4,
         signs=("#",),
     ),
-    Shape("[account]", re.compile(r"(?<![0-9a-z])((?:wxid|gh)_[0-9a-z]{4,30})"), signs=("wxid_", "gh_")),
+    Shape("[account]", (r"(?<![0-9a-z])((?:wxid|gh)_[0-9a-z]{4,30})"), signs=("wxid_", "gh_")),
     Shape(
         "[account]",
-        re.compile(r"(?<![0-9a-z_.@])(@[a-z_\u4e00-\u9fff][\w\-]{1,29}(?:\.\w{2,20})?)"),
+        (r"(?<![0-9a-z_.@])(@[a-z_\u4e00-\u9fff][\w\-]{1,29}(?:\.\w{2,20})?)"),
         signs=("@",),
     ),
 )

@@ -8,8 +8,6 @@ Rules:
 
 from __future__ import annotations
 
-import re
-
 from stream.core.personal.shape import (
     END,
     FIRST,
@@ -31,7 +29,7 @@ IDENTITIES = (
     # Groups of four; each has a digit but the first, which is the bank's. A word of the sentence has none.
     Shape(
         "[iban]",
-        re.compile(
+        (
             r"(?<![0-9a-z])([a-z]{2}\d{2}(?:[0-9a-z]{11,30}"
             r"|[ \-][0-9a-z]{4}(?:[ \-](?=[a-z]{0,3}\d)[0-9a-z]{4}){1,6}(?:[ \-]\d[0-9a-z]{0,2})?)"
             rf"){END}"
@@ -42,7 +40,7 @@ IDENTITIES = (
     # China: place, birthday, three digits, a check digit that is not checked: mistyped ones tell as much.
     Shape(
         "[id]",
-        re.compile(
+        (
             rf"({FIRST}\d{{5}}[ \-]?(?:18|19|20)\d\d[ \-]?[01]\d[ \-]?[0-3]\d[ \-]?\d{{3}}[ \-]?[\dx]"
             rf"|{FIRST}\d{{16}}x){END}"
         ),
@@ -51,7 +49,7 @@ IDENTITIES = (
     # US social security; Korea; Sweden; Brazil's CPF.
     Shape(
         "[id]",
-        re.compile(
+        (
             rf"({FIRST}\d\d-\d\d-\d{{4}}|{FIRST}\d{{5}}-[1-4]\d{{6}}|{FIRST}\d{{5}}-\d{{4}}"
             rf"|{FIRST}\d\d\.\d{{3}}\.\d{{3}}-\d\d){END}"
         ),
@@ -60,14 +58,14 @@ IDENTITIES = (
     # Hong Kong and Macau.
     Shape(
         "[id]",
-        re.compile(r"(?<![0-9a-z])([a-z]{1,2}\d{6} ?\([0-9a]\)|\d{7} ?\(\d\))"),
+        (r"(?<![0-9a-z])([a-z]{1,2}\d{6} ?\([0-9a]\)|\d{7} ?\(\d\))"),
         digits=7,
         signs=("(",),
     ),
     # Britain's national insurance number; India's PAN, whose fourth letter says what kind of holder.
     Shape(
         "[id]",
-        re.compile(
+        (
             r"(?<![0-9A-Za-z])([A-CEGHJ-PR-TW-Z][A-CEGHJ-NPR-TW-Z] ?\d\d ?\d\d ?\d\d ?[A-D]"
             r"|[A-Z]{3}[ABCFGHLJPT][A-Z]\d{4}[A-Z])(?![0-9A-Za-z])"
         ),
@@ -80,7 +78,7 @@ PARCELS = (
     # Amazon; Pinduoduo; UPS; the postal union's parcels (EA123456789CN).
     Shape(
         "[order]",
-        re.compile(
+        (
             rf"({FIRST}\d\d-\d{{7}}-\d{{7}}|{FIRST}\d{{5}}-\d{{15}}"
             r"|(?<![0-9a-z])(?:d\d\d-\d{7}-\d{7}|1z(?: ?[0-9a-z]){16}"
             rf"|[a-z]{{2}} ?\d{{3}} ?\d{{3}} ?\d{{3}} ?[a-z]{{2}})){END}"
@@ -88,21 +86,21 @@ PARCELS = (
         digits=9,
     ),
     # The US post office writes its 22 digits by fours.
-    Shape("[order]", re.compile(rf"({FIRST}(?<=9)[1-5]\d\d(?: \d{{4}}){{4}}(?: \d\d)?){END}"), digits=20),
+    Shape("[order]", (rf"({FIRST}(?<=9)[1-5]\d\d(?: \d{{4}}){{4}}(?: \d\d)?){END}"), digits=20),
 )
 
 CARDS = (
-    Shape("[card]", re.compile(rf"({FIRST}\d{{3}}([ .\-]?)\d{{6}}\2\d{{4,5}}){END}"), is_card, digits=14),
+    Shape("[card]", (rf"({FIRST}\d{{3}}([ .\-]?)\d{{6}}\2\d{{4,5}}){END}"), is_card, digits=14),
     Shape(
         "[card]",
-        re.compile(rf"({FIRST}(?:\d{{12,18}}|\d{{3}}(?:\d\d)?(?=[ .\-])(?:[ .\-]?\d){{8,15}})){END}"),
+        (rf"({FIRST}(?:\d{{12,18}}|\d{{3}}(?:\d\d)?(?=[ .\-])(?:[ .\-]?\d){{8,15}})){END}"),
         is_card,
         digits=12,
     ),
     # Four groups of four are a card, even a mistyped one.
     Shape(
         "[card]",
-        re.compile(rf"({FIRST}\d{{3}}([ \-.])\d{{4}}\2\d{{4}}\2\d{{4}}(?:\2\d{{1,3}})?){END}"),
+        (rf"({FIRST}\d{{3}}([ \-.])\d{{4}}\2\d{{4}}\2\d{{4}}(?:\2\d{{1,3}})?){END}"),
         is_no_row,
         digits=16,
     ),
@@ -118,7 +116,7 @@ BANKS = (
     ),
     Shape(
         "[card]",
-        re.compile(
+        (
             r"(?:(?:card|visa|mastercard|amex|account)s?,? (?:that |which |number )?"
             r"(?:ending|ends|ended)(?: in| with)?"
             rf"|(?<!车)尾号|末四位|后四位)[\s:是为]{{0,2}}[x*]{{0,12}} ?(\d{{3,5}}){END}"
@@ -128,9 +126,7 @@ BANKS = (
     ),
     Shape(
         "[card]",
-        re.compile(
-            rf"(?:cv[vc]2?|security code|安全码)(?: code)?[\s:]{{0,2}}(?:is |was |是)?(\d{{3,4}}){END}"
-        ),
+        (rf"(?:cv[vc]2?|security code|安全码)(?: code)?[\s:]{{0,2}}(?:is |was |是)?(\d{{3,4}}){END}"),
         digits=3,
         signs=("cvv", "cvc", "security code", "安全码"),
     ),
@@ -147,7 +143,7 @@ BANKS = (
     # SWIFT in small letters is an adverb's beginning, so the code is in capitals.
     Shape(
         "[account]",
-        re.compile(
+        (
             r"(?:(?i:swift|bic)(?i:/bic)?(?i: code)?(?i: is)?[\s:]{1,2})"
             r"([A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?)(?![0-9A-Za-z])"
         ),
@@ -174,7 +170,7 @@ PAPERS = (
 DEVICES = (
     Shape(
         "[ip]",
-        re.compile(
+        (
             r"(\d(?<![0-9a-z.]\d)(?<!version \d)(?<!firmware \d)(?<!ver \d)(?<!ver\.\d)"
             r"(?<!版本\d)(?<!版本号\d)(?<!固件\d)"
             rf"\d{{0,2}}(?:\.\d{{1,3}}){{3}})(?!\.?\d){END}"
@@ -185,7 +181,7 @@ DEVICES = (
     ),
     Shape(
         "[ip]",
-        re.compile(
+        (
             r"(?<![0-9a-z])ip(?:v4| address| addr|地址)?[\s:是为]{1,3}(?:is |was )?"
             r"(\d{1,3}(?:\.\d{1,3}){3})(?!\.?\d)"
         ),
@@ -194,14 +190,14 @@ DEVICES = (
     ),
     Shape(
         "[ip]",
-        re.compile(r"(?<![0-9a-z:])([0-9a-f]{1,4}(?:::?[0-9a-f]{1,4}){2,7})(?![0-9a-z:])"),
+        (r"(?<![0-9a-z:])([0-9a-f]{1,4}(?:::?[0-9a-f]{1,4}){2,7})(?![0-9a-z:])"),
         is_ipv6,
         digits=2,
         signs=(":",),
     ),
     Shape(
         "[device]",
-        re.compile(
+        (
             r"(?<![0-9a-z])([0-9a-f]{2}([:\-])(?:[0-9a-f]{2}\2){4}[0-9a-f]{2}"
             rf"|(?=[0-9.]{{0,13}}[a-f])[0-9a-f]{{4}}\.[0-9a-f]{{4}}\.[0-9a-f]{{4}}){END}"
         ),
@@ -251,7 +247,7 @@ ORDERS = (
         between=_NUMBER_IS_SURELY,
     ),
     after("[order]", _ORDER, rf"({FIRST}(?:[ \-]?\d){{4,24}}){END}(?!\.\d)", at_least(5), digits=5),
-    Shape("[order]", re.compile(r"(?<![\w&])(#\d{5,30})(?!\w)"), digits=5, signs=("#",)),
+    Shape("[order]", (r"(?<![\w&])(#\d{5,30})(?!\w)"), digits=5, signs=("#",)),
 )
 
 _PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
@@ -260,7 +256,7 @@ PLATES = (
     # Five places, three of them digits; or six, where D or F says that the car is electric.
     Shape(
         "[plate]",
-        re.compile(
+        (
             rf"([{_PROVINCES}][A-HJ-Z][ ·•\-]?(?:[DF][A-HJ-NP-Z0-9]\d{{4}}|\d{{5}}[DF]"
             r"|[A-HJ-NP-Z0-9]{4}[A-HJ-NP-Z0-9挂学警港澳]))(?![0-9A-Za-z])"
         ),
@@ -285,7 +281,7 @@ _ABROAD = rf"(?:{GAP}?[()]{{0,2}}{GAP}?\d){{6,13}}"
 MOBILES = (
     Shape(
         "[phone]",
-        re.compile(rf"(\+[ (]{{0,2}}\d{{1,3}}{_ABROAD}{_EXTENSION}){END}"),
+        (rf"(\+[ (]{{0,2}}\d{{1,3}}{_ABROAD}{_EXTENSION}){END}"),
         is_no_row,
         digits=7,
         signs=("+",),
@@ -293,7 +289,7 @@ MOBILES = (
     # Chinese mobile numbers, however they are grouped.
     Shape(
         "[phone]",
-        re.compile(rf"(?<![0-9a-z])((?:\(?86\)?{GAP}?)?1{GAP}?[3-9](?:{GAP}?\d){{9}}){END}"),
+        (rf"(?<![0-9a-z])((?:\(?86\)?{GAP}?)?1{GAP}?[3-9](?:{GAP}?\d){{9}}){END}"),
         is_no_row,
         digits=11,
     ),
@@ -302,14 +298,14 @@ MOBILES = (
 PHONES = (
     Shape(
         "[phone]",
-        re.compile(rf"({FIRST}(?<=0)0[ (]{{0,2}}\d{{1,3}}{_ABROAD}{_EXTENSION}){END}"),
+        (rf"({FIRST}(?<=0)0[ (]{{0,2}}\d{{1,3}}{_ABROAD}{_EXTENSION}){END}"),
         is_no_row,
         digits=8,
     ),
     # North America; China's 400 and 800 numbers.
     Shape(
         "[phone]",
-        re.compile(
+        (
             rf"(?<![0-9a-z])((?:(?:1{GAP}?)?(?:\(\d{{3}}\){GAP}{{0,2}}|\d{{3}}{GAP}{{1,3}}|\d{{3}}/)"
             rf"\d{{3}}{GAP}{{1,3}}\d{{4}}"
             rf"|[48]00(?:{GAP}\d{{4}}{GAP}\d{{3}}|{GAP}\d{{7}}|\d{{3}}{GAP}\d{{4}})|555-\d{{4}}){_EXTENSION}){END}"
@@ -320,16 +316,14 @@ PHONES = (
     # The trunk prefix 0: landlines of China and most of the world.
     Shape(
         "[phone]",
-        re.compile(
-            rf"(?<![0-9a-z])(?<!\d[.,])(\(?0\d{{1,4}}\)?/?(?:{GAP}{{0,3}}\d){{6,9}}{_EXTENSION}){END}"
-        ),
+        (rf"(?<![0-9a-z])(?<!\d[.,])(\(?0\d{{1,4}}\)?/?(?:{GAP}{{0,3}}\d){{6,9}}{_EXTENSION}){END}"),
         is_no_date,
         digits=8,
     ),
     # India (5-5), Russia (8-3-3-2-2), Spain (3-3-3), Brazil ((11) 98765-4321), and 3-7 and 3-8.
     Shape(
         "[phone]",
-        re.compile(
+        (
             r"(?<![0-9a-z])(?<!\d[.,])([6-9]\d{4}[ \-]\d{5}|8[ \-]?\(?\d{3}\)?[ \-]?\d{3}[ \-]\d\d[ \-]\d\d"
             rf"|[679]\d\d \d{{3}} \d{{3}}|\(\d{{2}}\) ?\d{{4,5}}[ \-]\d{{4}}|\d{{3}}[ \-]\d{{7,8}}){END}"
         ),
@@ -337,7 +331,7 @@ PHONES = (
         digits=9,
     ),
     # Three groups of four: a parcel of FedEx, an Aadhaar number, a telephone; somebody's in each case.
-    Shape("[number]", re.compile(rf"({FIRST}\d{{3}}([ \-])\d{{4}}\2\d{{4}}){END}"), is_no_row, digits=12),
+    Shape("[number]", (rf"({FIRST}\d{{3}}([ \-])\d{{4}}\2\d{{4}}){END}"), is_no_row, digits=12),
     after(
         "[phone]",
         "tel|telephone|phone|call|text|sms|mobile|cell|cellphone|whatsapp|fax|contact|hotline|viber|dial|ring"
@@ -358,22 +352,22 @@ REST = (
     # Carriers' and shops' own: many digits behind a few letters (SF1234567890123), or a code in capitals.
     Shape(
         "[order]",
-        re.compile(rf"(?<![0-9a-z])([a-z]{{1,6}}-?\d{{8,30}}(?:-[0-9a-z]{{1,6}}){{0,3}}[a-z]{{0,3}}){END}"),
+        (rf"(?<![0-9a-z])([a-z]{{1,6}}-?\d{{8,30}}(?:-[0-9a-z]{{1,6}}){{0,3}}[a-z]{{0,3}}){END}"),
         digits=8,
     ),
     Shape(
         "[order]",
-        re.compile(r"(?<![0-9A-Za-z])((?=[A-Z]{0,11}\d)[0-9A-Z]{14,40})(?![0-9A-Za-z])"),
+        (r"(?<![0-9A-Za-z])((?=[A-Z]{0,11}\d)[0-9A-Z]{14,40})(?![0-9A-Za-z])"),
         at_least(8),
         digits=8,
         keeps_case=True,
     ),
-    Shape("[number]", re.compile(r"(\d{9,40})"), is_no_row, digits=9),
+    Shape("[number]", (r"(\d{9,40})"), is_no_row, digits=9),
     # Written out to get past filters such as this one.
-    Shape("[number]", re.compile(rf"([{_CHINESE_DIGIT}]{{8,20}})")),
+    Shape("[number]", (rf"([{_CHINESE_DIGIT}]{{8,20}})")),
     Shape(
         "[number]",
-        re.compile(rf"(?<![a-z])((?:{_SPELLED}[ \-,.]{{1,2}}){{6,20}}{_SPELLED})(?![a-z])"),
+        (rf"(?<![a-z])((?:{_SPELLED}[ \-,.]{{1,2}}){{6,20}}{_SPELLED})(?![a-z])"),
         signs=("zero", "four", "five", "six", "seven", "eight", "nine"),
     ),
 )

@@ -60,7 +60,7 @@ _TAIL = (
 _ENGLISH_ADDRESSES = (
     Shape(
         "[address]",
-        re.compile(rf"({_HOUSE},? {_WORDS}(?:{_STREET}|{_STREET.upper()})\b\.?{_TAIL})"),
+        (rf"({_HOUSE},? {_WORDS}(?:{_STREET}|{_STREET.upper()})\b\.?{_TAIL})"),
         _is_street,
         digits=1,
         keeps_case=True,
@@ -69,7 +69,7 @@ _ENGLISH_ADDRESSES = (
     # In small letters, for the kinds of street that are nothing else.
     Shape(
         "[address]",
-        re.compile(
+        (
             r"(\d(?<![0-9a-z.,$\-]\d)\d{0,4}[a-z]?(?: ?- ?\d{1,4})? (?:[a-z]{3,20} ){1,2}"
             r"(?:street|avenue|boulevard|blvd|road)"
             rf"(?:,? [a-z]{{1,2}}\d{{1,2}}[a-z]? ?\d[a-z]{{2}})?){END}"
@@ -78,17 +78,17 @@ _ENGLISH_ADDRESSES = (
         digits=1,
         signs=("street", "avenue", "boulevard", "blvd", "road"),
     ),
-    Shape("[address]", re.compile(rf"({_TOWN}, {_ZIP})"), digits=2, signs=(",",), keeps_case=True),
+    Shape("[address]", (rf"({_TOWN}, {_ZIP})"), digits=2, signs=(",",), keeps_case=True),
     Shape(
         "[address]",
-        re.compile(
+        (
             rf"(?<![a-z])((?:p\.? ?o\.? ?|post office |gpo )box ?(?:#|no\.? ?|number )?\d{{1,6}}"
             rf"|(?:apt|apartment)\.? ?(?:#|no\.? ?|number )?\d{{1,5}}-?[a-z]?){END}"
         ),
         digits=1,
         signs=("box", "apt", "apartment"),
     ),
-    Shape("[address]", re.compile(rf"(?<![0-9A-Za-z])({_POSTCODE})"), digits=2, keeps_case=True),
+    Shape("[address]", (rf"(?<![0-9A-Za-z])({_POSTCODE})"), digits=2, keeps_case=True),
     after(
         "[address]",
         "zip code|zipcode|zip|postcode|post code|postal code|邮编|邮政编码|郵遞區號",
@@ -123,7 +123,7 @@ _ROOMS = (
 _CHINESE_ADDRESSES = (
     Shape(
         "[address]",
-        re.compile(
+        (
             rf"((?:{_STATE_LEVEL})?(?:{_CITY_LEVEL})?(?:{_DISTRICT_LEVEL})?(?:{_TOWN_LEVEL})?"
             rf"{_HAN}{{1,8}}(?:大道|大街|路|街|巷|胡同|村|道)(?:[东西南北中一二三四五六七八九]段?)?"
             rf" ?{_NUMERAL}{{1,6}}(?:[\-之]\d{{1,3}})?(?:号|號|弄|#)(?!线|線|店|车){_ROOMS})"
@@ -132,7 +132,7 @@ _CHINESE_ADDRESSES = (
     ),
     Shape(
         "[address]",
-        re.compile(
+        (
             rf"((?:{_STATE_LEVEL})?(?:{_CITY_LEVEL})?(?:{_DISTRICT_LEVEL})?(?:{_TOWN_LEVEL})?"
             rf"(?:{_ESTATE}[ ,]?)?{_NUMERAL}{{1,4}}[a-z]?(?:号楼|號樓|幢|栋|棟|座|单元) ?"
             rf"(?:{_NUMERAL}{{1,2}}(?:单元|门|楼|层) ?)?"
@@ -144,7 +144,7 @@ _CHINESE_ADDRESSES = (
     # Three levels down from the province need no number.
     Shape(
         "[address]",
-        re.compile(
+        (
             rf"({_STATE_LEVEL}(?:{_CITY_LEVEL}{_DISTRICT_LEVEL}|{_DISTRICT_LEVEL}{_TOWN_LEVEL})(?:{_TOWN_LEVEL})?"
             rf"(?:{_HAN}{{1,8}}(?:大道|大街|路|街|村))?(?:{_ESTATE})?{_ROOMS})"
         ),
@@ -152,7 +152,7 @@ _CHINESE_ADDRESSES = (
     ),
     Shape(
         "[address]",
-        re.compile(rf"((?:{_STATE_LEVEL})?(?:{_CITY_LEVEL}|{_DISTRICT_LEVEL}){{1,2}}{_ESTATE})"),
+        (rf"((?:{_STATE_LEVEL})?(?:{_CITY_LEVEL}|{_DISTRICT_LEVEL}){{1,2}}{_ESTATE})"),
         signs=("小区", "花园", "公寓", "家园", "新村"),
     ),
 )
@@ -187,7 +187,7 @@ NAMES = (
     # Not "My Name Is": that is a title ("My Name Is Earl").
     Shape(
         "[name]",
-        re.compile(
+        (
             r"(?:(?:[Mm]y|MY)(?: (?:full|first|last|real|legal))? (?:name(?:'s| is|:| -)|NAME IS)"
             r"|[Ii]'?m called|[Ii] am called) "
             rf"({_FULL_NAME})"
@@ -198,7 +198,7 @@ NAMES = (
     # In small letters: up to two words, unless they say something about the name.
     Shape(
         "[name]",
-        re.compile(
+        (
             r"(?<![A-Za-z])[Mm]y (?:full |first |last |real )?name(?:'s| is) "
             rf"((?!{_NO_NAME})[a-z]{{2,15}}(?: (?!{_NO_NAME})[a-z]{{2,15}})?)(?![A-Za-z'])"
         ),
@@ -207,8 +207,7 @@ NAMES = (
     ),
     Shape(
         "[name]",
-        re.compile(
-            # "Brand name: Sony" is no person's.
+        (
             r"(?<![A-Za-z])(?i:(?:full |first |last |sur|customer |cardholder |contact |recipient )name"
             r"|(?<![a-z] )name|recipient|cardholder|buyer|consignee|contact(?: person)?"
             r"|account holder|passenger|patient|attn"
@@ -219,16 +218,14 @@ NAMES = (
     ),
     Shape(
         "[name]",
-        re.compile(
-            rf"(?:[Tt]his is|[Ii] am|[Ii]'m) ({_FULL_NAME})(?= (?:speaking|writing|here|calling|from [A-Z]))"
-        ),
+        (rf"(?:[Tt]his is|[Ii] am|[Ii]'m) ({_FULL_NAME})(?= (?:speaking|writing|here|calling|from [A-Z]))"),
         signs=("speaking", "writing", "here", "calling", "from"),
         keeps_case=True,
     ),
     # A signature ends the text.
     Shape(
         "[name]",
-        re.compile(
+        (
             r"(?:[Rr]egards|[Ss]incerely|[Yy]ours truly|[Yy]ours faithfully|[Bb]est wishes|[Yy]ours)"
             rf"(?:, ?|\s{{1,3}})({_FULL_NAME})(?=[.!]?\s{{0,3}}\Z)"
         ),
@@ -237,12 +234,12 @@ NAMES = (
     ),
     Shape(
         "[name]",
-        re.compile(rf"(?:我叫|叫做|我的名字是|我的名字叫|名字叫|本人叫|我姓名)[ :]?({_CHINESE_NAME})"),
+        (rf"(?:我叫|叫做|我的名字是|我的名字叫|名字叫|本人叫|我姓名)[ :]?({_CHINESE_NAME})"),
         signs=("我", "叫"),
     ),
     Shape(
         "[name]",
-        re.compile(
+        (
             r"(?:收件人|收货人|收貨人|联系人|聯繫人|寄件人|发件人|收款人|签收人|购买人|下单人|姓名|户名|会员名"
             r"|客户名|真名|署名)"
             rf"(?:叫|是|为|写的是)?[ :]{{0,2}}({_CHINESE_NAME}|(?<=[: ])[a-z]{{2,12}}(?: [a-z]{{2,12}})?)"
