@@ -99,11 +99,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda _: None) 
     """
     app = create_app(settings)
     shared: Shared = app.state.shared
-    if not shared.tokens and not is_loopback(settings.web_host):
-        raise UsageError(
-            f"REVIEWPULSE_WEB_HOST={settings.web_host} is reached from other machines: that needs"
-            " REVIEWPULSE_WEB_TOKENS, or everybody could silence alerts."
-        )
+    check_reach(settings, bool(shared.tokens))
     with _listen(settings.web_host, settings.web_port) as listening:
         config = uvicorn.Config(
             app,
@@ -121,6 +117,19 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda _: None) 
             logging.getLogger(name).setLevel(logging.ERROR)
         on_ready(address(settings.web_host, listening.getsockname()[1]))
         Server(config, shared).run([listening])
+
+
+def check_reach(settings: Settings, has_tokens: bool) -> None:
+    """Refuses to be open to everybody.
+
+    Raises:
+        UsageError: other machines reach the server, and it has no tokens.
+    """
+    if not has_tokens and not is_loopback(settings.web_host):
+        raise UsageError(
+            f"REVIEWPULSE_WEB_HOST={settings.web_host} is reached from other machines: that needs"
+            " REVIEWPULSE_WEB_TOKENS, or everybody could silence alerts."
+        )
 
 
 def address(host: str, port: int) -> str:
