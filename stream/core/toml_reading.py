@@ -90,6 +90,13 @@ def no_toml(text: str, where: str, error: tomllib.TOMLDecodeError) -> Problem:
     return Problem(where, line, "", f"this is no TOML: {said[:1].lower()}{said[1:]}", remedy)
 
 
+def too_deep(where: str) -> Problem:
+    """What is wrong with a text whose arrays stand so deep in each other that the TOML parser gives up."""
+    return Problem(
+        where, 1, "", "this is no TOML of ours: it is nested too deeply", "close what [ and { open"
+    )
+
+
 class Table(NamedTuple):
     """One table of the file and what is right in it."""
 
