@@ -89,7 +89,7 @@ def scheme_of(url: str) -> str:
 
 
 def has_stray_at(url: str) -> bool:
-    """Whether an @ stands where it ends no user and password, as when a password has a / or the :// is not right.
+    """Whether an @ stands where it ends no user and password: a password has a /, or the :// is not right.
 
     >>> has_stray_at("redis://ops:sec/ret@cache"), has_stray_at("redis://ops:secret@cache/0")
     (True, False)

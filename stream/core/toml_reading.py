@@ -90,11 +90,11 @@ def no_toml(text: str, where: str, error: tomllib.TOMLDecodeError) -> Problem:
     return Problem(where, line, "", f"this is no TOML: {said[:1].lower()}{said[1:]}", remedy)
 
 
-def too_deep(where: str) -> Problem:
-    """What is wrong with a text whose arrays stand so deep in each other that the TOML parser gives up."""
-    return Problem(
-        where, 1, "", "this is no TOML of ours: it is nested too deeply", "close what [ and { open"
-    )
+def too_much(where: str, error: ValueError | RecursionError) -> Problem:
+    """What is wrong with a text that is TOML, and beyond what the parser can hold."""
+    if isinstance(error, RecursionError):
+        return Problem(where, 1, "", "its arrays are nested too deeply", "close what [ and { open")
+    return Problem(where, 1, "", "a number in it has thousands of digits", "write a shorter one")
 
 
 class Table(NamedTuple):

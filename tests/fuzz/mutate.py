@@ -26,7 +26,8 @@ HARD_VALUES: tuple[Any, ...] = (
     "1e400", "5m", "99999999999999d", "0s", "*" * 50, "(a+)+$", "http://[::1", "=1+1", "a" * 129,
 )  # fmt: skip
 HARD_BYTES = (
-    b"", b"\0", b"\xff", b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r", b"\n", b"\r\n", b'"', b"'", b'"""', b"\\", b"\\u",
+    b"", b"\0", b"\xff",
+    b"\xed\xa0\x80", b"\xef\xbb\xbf", b"\r", b"\n", b"\r\n", b'"', b"'", b'"""', b"\\", b"\\u",
     b"\\ud800", b"[", b"]", b"[[", b"{", b"}", b",", b":", b"=", b"#", b"NaN", b"-", b"1e999", b"9" * 5_000,
     b"[" * 20_000, b'{"a":' * 5_000, b"null", b"\x1f\x8b", b"\xdd\xff\xff\xff\xff", b"\xc1", b"\x91" * 5_000,
     b"\xdc\xff\xff", b"\x80", b"\x7f\xff\xff\xff", b"\x01", b"\x02", b"\x03", b"\xe2\x80\xae", b"\x1b[2J",

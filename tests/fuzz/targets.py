@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import io
 import json
 import logging
 import math
@@ -60,7 +59,7 @@ LONGEST_REASON = 2_000
 TOKEN = "a-token-nobody-may-see"  # noqa: S105 (made up)
 
 
-class Broken(AssertionError):
+class Broken(AssertionError):  # noqa: N818 (a promise is)
     """A promise that does not hold."""
 
 
@@ -247,7 +246,7 @@ def _secrets_of(data: bytes) -> set[str]:
         for key, value in target.items() if isinstance(target, dict) else ():
             if key in SECRETS:
                 found |= {each for each in _texts(value, keys=False) if len(each) >= 12}
-                target[key] = {name: None for name in value} if isinstance(value, dict) else None
+                target[key] = dict.fromkeys(value) if isinstance(value, dict) else None
     elsewhere = list(_texts(stated))
     return {
         each for each in found - {"https://example.com/hook"} if not any(each in other for other in elsewhere)
@@ -355,7 +354,7 @@ def redis_url(data: bytes) -> None:
 def states(data: bytes) -> None:
     """Detectors' states: of this version, or refused."""
     for read in (
-        detection._Opened.of,  # noqa: SLF001 (what a recount opens)
+        detection._Opened.of,
         surge.unpack,
         threshold.unpack,
         usual.unpack,
@@ -419,7 +418,8 @@ def _bundle_with(name: str, data: bytes) -> None:
             scorer = OnnxScorer(path.parent, bundle.verify(path.parent), provider="cpu", threads=1)
             tokens = scorer.encode(["The battery broke.", ""])
             check(
-                all(0 < each <= stated["max_length"] for each in tokens.lengths.tolist()), "texts have tokens"
+                all(0 <= each <= stated["max_length"] for each in tokens.lengths.tolist()),
+                "texts have tokens",
             )
         except BundleError as error:
             said_well(str(error), 100_000)
@@ -457,7 +457,7 @@ class _Site:
         logging.getLogger("stream.web").setLevel(logging.CRITICAL)
         self.loop = asyncio.new_event_loop()
         self.app = create_app(load(web_tokens=f"shop:ingest:{TOKEN}", max_event_bytes=60_000))
-        self.app.state.shared.ingest._producer = _Producer()  # noqa: SLF001
+        self.app.state.shared.ingest._producer = _Producer()
 
     def ask(
         self, method: str, path: bytes, headers: list[tuple[bytes, bytes]], body: bytes
@@ -466,9 +466,9 @@ class _Site:
         plain, _, query = path.partition(b"?")
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
-            "path": plain.decode("utf-8", "replace"), "raw_path": path, "query_string": query, "root_path": "",
-            "scheme": "http", "headers": [(b"host", b"127.0.0.1"), *headers], "client": ("127.0.0.1", 1),
-            "server": ("127.0.0.1", 80), "state": {},
+            "path": plain.decode("utf-8", "replace"), "raw_path": path, "query_string": query,
+            "root_path": "", "scheme": "http", "headers": [(b"host", b"127.0.0.1"), *headers],
+            "client": ("127.0.0.1", 1), "server": ("127.0.0.1", 80), "state": {},
         }  # fmt: skip
         pieces = [body[: len(body) // 2], body[len(body) // 2 :]]
         sent: list[dict[str, Any]] = []

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.fuzz.corpus import CORPUS, corpus
-from tests.fuzz.mutate import MOST_BYTES, mutated
-from tests.fuzz.targets import TARGETS, Broken, check, said_well
 from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+
+from tests.fuzz.corpus import CORPUS, corpus
+from tests.fuzz.mutate import MOST_BYTES, mutated
+from tests.fuzz.targets import TARGETS, Broken, check, said_well
 
 if TYPE_CHECKING:
     from random import Random
@@ -67,8 +68,8 @@ def test_a_broken_promise_is_noticed() -> None:
 
 
 def test_a_secret_that_is_repeated_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    from tests.fuzz import targets  # noqa: PLC0415
     from stream.core.notify_parse import _Reading  # noqa: PLC0415
+    from tests.fuzz import targets  # noqa: PLC0415
 
     monkeypatch.setattr(_Reading, "is_secret", lambda self, path: False)
     with pytest.raises(Broken, match="a secret is not repeated"):
