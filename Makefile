@@ -2,6 +2,7 @@
 #
 #   make demo DEMO_ARGS="--headless --duration 60"
 #   make test PYTEST_ARGS="-k conservation"   (JOBS=1 for one test at a time)
+#   make fuzz                      looks for inputs that break something (FUZZ_SECONDS=60 in all)
 #   make check                     what CI runs beside the tests: lint, types, architecture
 #   make PYTHON=python3.12 test    with another Python (`make clean` first)
 #   make up, make down             the containers of docker-compose.yml, on CPUs
@@ -18,10 +19,13 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+
 # Test processes, each with servers of its own: integration tests wait more than they compute.
 JOBS ?= 2
 
-.PHONY: help demo test lint types check up down clean
+.PHONY: help demo test fuzz lint types check up down clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -31,6 +35,11 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
+
+# Guided by coverage where atheris has a wheel, blind elsewhere.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz $(FUZZ_TARGETS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -28,7 +28,7 @@ import msgspec
 
 from stream import bundle
 from stream.client.validation import Limits
-from stream.core import detection, surge, threshold, usual
+from stream.core import decode, detection, surge, threshold, usual
 from stream.core.decode import decode_run
 from stream.core.notify_file import NotifyFileError
 from stream.core.notify_parse import SECRETS
@@ -105,7 +105,7 @@ def _events(channel: Any, data: bytes) -> None:
     seen = [each.offset for each in (*decoded.events, *decoded.dead)] + decoded.skipped
     check(sorted(seen) == [0, 1, 2], "each record ends as exactly one thing")
     for letter in decoded.dead:
-        said_well(letter.reason, LONGEST_REASON)
+        said_well(letter.reason, decode.LONGEST_REASON)
     for event in decoded.events:
         check(bool(event.text) and bool(event.product_id), "an event has a text and a product")
         check(0 <= event.event_ms < 253_402_300_800_000, "an event's time is of 1970 to 9999")
