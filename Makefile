@@ -5,6 +5,7 @@
 #   make fuzz                      looks for inputs that break something (FUZZ_SECONDS=60 in all)
 #   make check                     what CI runs beside the tests: lint, types, architecture
 #   make PYTHON=python3.12 test    with another Python (`make clean` first)
+#   make docs                      writes docs/reference and docs/architecture.svg anew
 #   make up, make down             the containers of docker-compose.yml, on CPUs
 #   make clean                     removes all that it made here
 
@@ -25,7 +26,7 @@ FUZZ_TARGETS ?=
 # Test processes, each with servers of its own: integration tests wait more than they compute.
 JOBS ?= 2
 
-.PHONY: help demo test fuzz lint types check up down clean
+.PHONY: help demo test docs fuzz lint types check up down clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -35,6 +36,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
+
+# The reference and the picture of the architecture, from the code.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/reference/make.py
 
 # Guided by coverage where atheris has a wheel, blind elsewhere.
 fuzz: $(VENV)/.dev

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[1]
-OURS = re.compile(r"(?:\$ )?(?:reviewpulse|make|python -m (?:tests|stream|pytest)|docker compose)\b")
+OURS = re.compile(r"(?:\$ )?(?:reviewpulse |make |python -m (?:tests|stream|pytest)|docker compose )")
 _OTHERS = """
     ! . [ accelerate awk base64 bash cat cd chmod cosign cp curl date diff do docker done echo
     export fi for gh git grep gunzip head helm if jq kafka-acls.sh kafka-configs kafka-configs.sh
