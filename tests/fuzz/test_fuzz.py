@@ -5,6 +5,10 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +16,7 @@ from hypothesis import HealthCheck, Phase, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from tests.fuzz import __main__ as runner
 from tests.fuzz.corpus import CORPUS, corpus
 from tests.fuzz.mutate import MOST_BYTES, mutated
 from tests.fuzz.targets import TARGETS, Broken, check, said_well
@@ -19,6 +24,7 @@ from tests.fuzz.targets import TARGETS, Broken, check, said_well
 if TYPE_CHECKING:
     from random import Random
 
+ROOT = Path(__file__).parents[2]
 EXAMPLES = [(target, name) for target in TARGETS for name in corpus(target)]
 
 
@@ -77,3 +83,20 @@ def test_a_secret_that_is_repeated_is_noticed(monkeypatch: pytest.MonkeyPatch) -
             b'version = 1\ndefault = []\n[[target]]\nname = "a"\ntype = "webhook"\nurl = "https://x.example"\n'
             b'secret = "hunter2hunter2hunter2"\n'
         )
+
+
+def test_the_long_search_runs_and_names_what_it_ran() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "redis_url", "letters", "--seconds", "1", "--blind"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    ran = r"ran [\d,]+ inputs\n"
+    wanted = rf"2 targets, 1 s in all, blind\nok   redis_url  {ran}ok   letters    {ran}"
+    assert re.fullmatch(wanted, done.stdout)
+
+
+def test_an_input_that_breaks_something_is_kept_before_it_does(tmp_path: Path) -> None:
+    def broken(data: bytes) -> None:
+        raise KeyError(data)
+
+    with pytest.raises(KeyError):
+        runner._once(broken, b"bad", tmp_path / "last")
+    assert (tmp_path / "last").read_bytes() == b"bad"
