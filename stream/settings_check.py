@@ -201,11 +201,13 @@ def _alone(server: str) -> Wrong:
 
 
 def _files(settings: Settings) -> Iterator[Wrong]:
-    for name in (*_KAFKA_FILES, *_REDIS_FILES, "rules", "priors", "notify", "bundle"):
+    for name in type(settings).model_fields:
         path = getattr(settings, name)
+        if not isinstance(path, Path):
+            continue
         if path == Path():
             yield Wrong((name,), f"{variable(name)} is empty: name a path, or unset it.")
-        elif path is not None and name.endswith("_file") and not path.is_file():
+        elif name.endswith("_file") and not path.is_file():
             yield Wrong((name,), f"{variable(name)}: there is no file {path}; name one that is there.")
 
 

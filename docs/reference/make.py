@@ -1,6 +1,6 @@
 """Writes the reference and the picture of the architecture from the code: ``python docs/reference/make.py``.
 
-A test holds them up to date (``tests/unit/test_reference.py``); ``make docs`` runs this.
+A test holds them up to date (``tests/unit/test_made_docs.py``); ``make docs`` runs this.
 """
 
 # Tables and SVG stand here as they are written out.

@@ -49,3 +49,9 @@ def test_every_exit_code_of_an_error_is_explained(make: Any) -> None:
 
     codes = {each.exit_code for each in vars(errors).values() if hasattr(each, "exit_code")}
     assert codes | {errors.EXIT_STUCK} <= set(make.EXIT_CODES)
+
+
+def test_the_index_of_the_docs_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    pages = {each.name for each in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert sorted(each for each in pages if f"]({each})" not in index) == []
