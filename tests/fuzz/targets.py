@@ -247,10 +247,8 @@ def _secrets_of(data: bytes) -> set[str]:
             if key in SECRETS:
                 found |= {each for each in _texts(value, keys=False) if len(each) >= 12}
                 target[key] = dict.fromkeys(value) if isinstance(value, dict) else None
-    elsewhere = list(_texts(stated))
-    return {
-        each for each in found - {"https://example.com/hook"} if not any(each in other for other in elsewhere)
-    }
+    elsewhere = [*_texts(stated), "https://example.com/hook"]  # what the remedy says
+    return {each for each in found if not any(each in other for other in elsewhere)}
 
 
 def _texts(value: Any, *, keys: bool = True) -> Iterator[str]:
