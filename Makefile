@@ -2,11 +2,13 @@
 #
 #   make demo DEMO_ARGS="--headless --duration 60"
 #   make test PYTEST_ARGS="-k conservation"   (JOBS=1 for one test at a time)
+#   make fuzz                      looks for inputs that break something (FUZZ_SECONDS=60 in all)
 #   make check                     what CI runs beside the tests: lint, types, architecture
 #   make PYTHON=python3.12 test    with another Python (`make clean` first)
 #   make audit                     known vulnerabilities in what is pinned; says what could not be asked about
 #   make sbom                      sbom.json: what is installed here, as CycloneDX
 #   make fresh                     runs README's commands as printed in a fresh clone, with an empty home
+#   make docs                      writes docs/reference and docs/architecture.svg anew
 #   make up, make down             the containers of docker-compose.yml, on CPUs
 #   make observe                   those, with Prometheus and Grafana
 #   make clean                     removes all that it made here
@@ -23,10 +25,13 @@ DEMO_ARGS ?=
 PYTEST_ARGS ?=
 FRESH_ARGS ?=
 
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?=
+
 # Test processes, each with servers of its own: integration tests wait more than they compute.
 JOBS ?= 2
 
-.PHONY: help demo test lint types check fresh audit sbom up observe down clean
+.PHONY: help demo test docs fuzz lint types check fresh audit sbom up observe down clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -36,6 +41,15 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal --cov --cov-report=term $(PYTEST_ARGS)
+
+# The reference and the picture of the architecture, from the code.
+docs: $(VENV)/.dev
+	$(BIN)/python docs/reference/make.py
+
+# Guided by coverage where atheris has a wheel, blind elsewhere.
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt --group fuzz
+	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz $(FUZZ_TARGETS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

@@ -22,6 +22,7 @@ import msgspec
 
 from stream import bundle, redis_nodes, topics
 from stream.client.counts import missing_in
+from stream.config import oddities, unknown
 from stream.core.rules_warnings import warnings
 from stream.errors import DependencyError, ReviewpulseError, UsageError
 from stream.health import address_of
@@ -37,7 +38,7 @@ from stream.store.layout import Layout, UnknownLayout, read_written
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from stream.redis_config import Client
     from stream.settings import Settings
@@ -79,15 +80,15 @@ class Finding(NamedTuple):
     """All of what ``detail`` shows the latest of."""
 
 
-def examine(settings: Settings, unknown: dict[str, str | None]) -> list[Finding]:
+def examine(settings: Settings, environ: Mapping[str, str]) -> list[Finding]:
     """Looks at everything, the rooms at the same time.
 
     Args:
         settings: what a worker would be started with.
-        unknown: from ``stream.settings.unknown_variables``.
+        environ: ``os.environ``, for what is no setting there.
     """
     looks = [_Look(room, settings) for room in ROOMS]
-    return [*settings_findings(unknown), *(finding for look in looks for finding in look.result())]
+    return [*settings_findings(settings, environ), *(finding for look in looks for finding in look.result())]
 
 
 class Room(NamedTuple):
@@ -133,13 +134,16 @@ class _Look:
         return found
 
 
-def settings_findings(unknown: dict[str, str | None]) -> Iterator[Finding]:
-    """Variables that look like settings and are none."""
-    for name, nearest in unknown.items():
-        remedy = f"did you mean {nearest}?" if nearest else f"unset {name}"
-        yield Finding("settings", "warn", f"{name} is no setting, so it does nothing", remedy)
-    if not unknown:
-        yield Finding("settings", "ok", "every REVIEWPULSE_* variable is a known setting")
+def settings_findings(settings: Settings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Variables that look like settings and are none; settings that do nothing beside the others."""
+    odd = [*unknown(environ), *oddities(settings)]
+    for each in odd:
+        detail, _, remedy = each.rstrip(".").rpartition(": ")
+        yield Finding("settings", "warn", detail, remedy)
+    if not odd:
+        yield Finding(
+            "settings", "ok", "every REVIEWPULSE_* variable is a known setting, and they fit together"
+        )
 
 
 def kafka_findings(settings: Settings) -> Iterator[Finding]:

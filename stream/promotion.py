@@ -137,7 +137,7 @@ def read_promotion(raw: bytes | None) -> Promotion | None:
     """
     try:
         return _read_promotion(raw) if raw else None
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(
             "Redis does not say which bundle was promoted in words that this version knows"
             f" ({error}): promote with the version that the workers run."

@@ -33,7 +33,7 @@ from redis.retry import Retry
 
 from stream.errors import UsageError
 from stream.redis_errors import failure
-from stream.redis_url import Topology, scheme_of, shown_url
+from stream.redis_url import Topology, has_stray_at, scheme_of, shown_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -48,6 +48,7 @@ ANSWER_TIMEOUT_S = 15.0
 """Above a slow apply or an AOF rewrite's stall, below a session timeout: a hung Redis is noticed first."""
 SENTINEL_TIMEOUT_S = 1.0
 """Sentinels are asked one after another until one knows the primary, and answer from memory."""
+STRAY_AT = "an @ stands where none belongs; a password with /, ? or # goes into REVIEWPULSE_REDIS_PASSWORD"
 HEALTH_CHECK_S = 30
 """A connection idle for longer is pinged before use: load balancers drop idle ones without a word."""
 
@@ -178,7 +179,9 @@ def _topology(settings: Settings) -> Topology | None:
             return Topology.of(settings.redis)
         redis.connection.parse_url(settings.redis)  # type: ignore[no-untyped-call]
     except ValueError as error:
-        raise UsageError(f"REVIEWPULSE_REDIS={shown_url(settings.redis)} is no Redis URL: {error}.") from None
+        # What the parser says may quote half a password, where it took one for something else.
+        why = STRAY_AT if has_stray_at(settings.redis) else error
+        raise UsageError(f"REVIEWPULSE_REDIS={shown_url(settings.redis)} is no Redis URL: {why}.") from None
     return None
 
 

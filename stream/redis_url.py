@@ -16,6 +16,8 @@ from urllib.parse import SplitResult, unquote, urlunsplit
 REDIS_PORT = 6379
 SENTINEL_PORT = 26379
 
+SCHEMES = {f"{plain}{more}" for plain in ("redis", "rediss") for more in ("", "+sentinel", "+cluster")}
+
 Address = tuple[str, int]
 
 _URL = re.compile(r"(?:([^:/?#]+):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?", re.DOTALL)
@@ -86,13 +88,29 @@ def scheme_of(url: str) -> str:
     return _split(url).scheme
 
 
+def has_stray_at(url: str) -> bool:
+    """Whether an @ stands where it ends no user and password: a password has a /, or the :// is not right.
+
+    >>> has_stray_at("redis://ops:sec/ret@cache"), has_stray_at("redis://ops:secret@cache/0")
+    (True, False)
+    """
+    parts = _split(url)
+    return "@" in f"{parts.scheme}{parts.path}{parts.query}{parts.fragment}"
+
+
 def shown_url(url: str) -> str:
     """The URL as logs and messages may show it: without the password.
 
     >>> shown_url("rediss://ops:secret@cache.example:6380/2")
     'rediss://ops:***@cache.example:6380/2'
+    >>> shown_url("redis://ops:sec/ret@cache.example"), shown_url("redis//ops:secret@cache.example")
+    ('redis://***@cache.example', '***@cache.example')
     """
     parts = _split(url)
+    if has_stray_at(url):
+        # Nobody knows where the password begins and ends: nothing before the last @ is shown.
+        place = re.split(r"[/?#]", url.rpartition("@")[2], maxsplit=1)[0]
+        return f"{parts.scheme}://***@{place}" if parts.scheme in SCHEMES else f"***@{place}"
     credentials, at, place = parts.netloc.rpartition("@")
     user, colon, _ = credentials.partition(":")
     # A query may carry `password=`, too, and nothing in it helps a reader.

@@ -5,6 +5,7 @@ Rules:
   (``reviewpulse_redis_password``) in the folder ``REVIEWPULSE_SECRETS_DIR``, as Docker and Kubernetes mount
   secrets.
 - Secrets are never logged and never shown.
+- Whatever is wrong is told at once, at the start of whatever loads them (``stream.settings_check``).
 """
 
 from __future__ import annotations
@@ -24,20 +25,16 @@ from pydantic_settings import (
 
 from stream.core.segments import MOST_SEGMENTS_KEPT, SEGMENT_OFFSETS
 from stream.errors import UsageError
+from stream.settings_check import PREFIX, Wrong, combination_errors, told, value_errors
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-PREFIX = "REVIEWPULSE_"
 SECRETS_DIR = f"{PREFIX}SECRETS_DIR"
-TEST_VARIABLES = {
-    f"{PREFIX}TEST_{name}"
-    for name in (
-        *("KAFKA", "KAFKA_SECURITY", "KAFKA_MECHANISM", "KAFKA_USERNAME", "KAFKA_PASSWORD", "KAFKA_CA_FILE"),
-        "REDIS",
-    )
-}
-"""Servers that the tests are to use instead of embedded ones, and how to be let in there."""
+TEST_PREFIX = f"{PREFIX}TEST_"
+"""Of what the tests are to use: servers instead of embedded ones."""
+OTHERS = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
+"""Not settings, and not mistakes: what Grafana's data source reads (docs/grafana.md)."""
 SHIPPED_BUNDLE = Path(__file__).parent / "bundles" / "en-zh"
 
 
@@ -249,18 +246,30 @@ def load(**overrides: Any) -> Settings:
     Raises:
         UsageError: a setting is wrong; every wrong one is named.
     """
+    settings, wrong = read(**overrides)
+    if wrong:
+        raise UsageError(told(wrong))
+    return settings
+
+
+def read(**overrides: Any) -> tuple[Settings, list[Wrong]]:
+    """Settings with the defaults in place of what is wrong by itself, and everything that is wrong.
+
+    Raises:
+        UsageError: there is no folder of secrets where it should be.
+    """
     given = {name: value for name, value in overrides.items() if value is not None}
     folder = os.environ.get(SECRETS_DIR)
     if folder is not None and not Path(folder).is_dir():
         raise UsageError(f"{SECRETS_DIR}: there is no folder {folder}.")
+    wrong: list[Wrong] = []
     try:
-        return Settings(**given)
+        settings = Settings(**given)
     except ValidationError as error:
-        problems = "; ".join(
-            f"{PREFIX}{'_'.join(str(part) for part in each['loc']).upper()}: {each['msg']}"
-            for each in error.errors(include_input=False)
-        )
-        raise UsageError(f"Wrong settings: {problems}.") from None
+        wrong = value_errors(Settings.model_fields, error.errors(include_input=False))
+        defaults = {name: Settings.model_fields[name].default for each in wrong for name in each.names}
+        settings = Settings(**given | defaults)
+    return settings, wrong + combination_errors(settings, [name for each in wrong for name in each.names])
 
 
 def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
@@ -273,9 +282,14 @@ def unknown_variables(environ: Mapping[str, str]) -> dict[str, str | None]:
     strange = sorted(
         name
         for name in environ
-        if name.startswith(PREFIX) and name not in known and name not in TEST_VARIABLES
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in known
+        and name.upper() not in OTHERS
+        and not name.upper().startswith(TEST_PREFIX)
     )
-    return {name: next(iter(difflib.get_close_matches(name, known, 1, 0.8)), None) for name in strange}
+    return {
+        name: next(iter(difflib.get_close_matches(name.upper(), known, 1, 0.8)), None) for name in strange
+    }
 
 
 def dead_letter_topic(topic: str) -> str:

@@ -29,14 +29,12 @@ def doctor(
 
     from stream import doctor as room
     from stream.cli.report import Row, print_rows
-    from stream.settings import load, unknown_variables
+    from stream.settings import load
 
     # Libraries' own words on a server that is away: the finding says it once.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     settings = load()
-    findings = (
-        [room.worker_here(settings)] if worker_here else room.examine(settings, unknown_variables(os.environ))
-    )
+    findings = [room.worker_here(settings)] if worker_here else room.examine(settings, os.environ)
     ok = all(finding.state != "fail" for finding in findings)
     if as_json:
         checks = [finding._asdict() for finding in findings]

@@ -7,6 +7,7 @@ device failed; 4 a worker was stuck and ended itself, to be started again; 130 i
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from importlib.metadata import entry_points
 from typing import Any
@@ -19,6 +20,7 @@ from stream.cli.alerts import alerts
 from stream.cli.backtest import backtest
 from stream.cli.bench import bench
 from stream.cli.bundle import bundle
+from stream.cli.config import config
 from stream.cli.counters import counters, top
 from stream.cli.demo import demo
 from stream.cli.digest import digest
@@ -41,6 +43,7 @@ from stream.cli.topics import topics
 from stream.cli.web import web
 from stream.cli.worker import worker
 from stream.errors import DependencyError, ReviewpulseError, UsageError
+from stream.settings_check import PREFIX
 
 # Newer Typers carry their own copy of click, older ones use click itself; neither exports this class.
 CommandLineError: type[Any] = next(
@@ -75,12 +78,23 @@ def _show_version(value: bool) -> None:
         raise typer.Exit
 
 
+OF_THEIR_OWN = {"doctor", "config", "worker", "web", None}
+"""Commands that say themselves what of the environment is no setting."""
+
+
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(
         False, "--version", callback=_show_version, is_eager=True, help="Print the version."
     ),
 ) -> None:
-    pass
+    del version
+    if context.invoked_subcommand not in OF_THEIR_OWN and any(name.startswith(PREFIX) for name in os.environ):
+        from stream.config import unknown
+
+        errors = Console(stderr=True, highlight=False)
+        for each in unknown(os.environ):
+            errors.print(f"warning: {each}", style="yellow", markup=False, soft_wrap=True)
 
 
 def command_line() -> typer.Typer:
@@ -95,6 +109,7 @@ def command_line() -> typer.Typer:
     )
     app.callback()(_root)
     app.command("doctor")(doctor)
+    app.add_typer(config, name="config")
     app.command("demo")(demo)
     app.command("drill")(drill)
     app.command("local")(local)

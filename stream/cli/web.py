@@ -17,11 +17,12 @@ def web(
     Kafka and Redis when they are away. Exit codes: 0 stopped, 2 wrong settings, or the port is taken.
     """
     from stream import logs
-    from stream.settings import load
+    from stream.config import log_unknown, start_settings
     from stream.web.server import serve
 
-    settings = load(web_host=host, web_port=port)
+    settings = start_settings(("kafka", "redis", "web"), web_host=host, web_port=port)
     logs.configure(settings)
+    log_unknown()
 
     def ready(address: str) -> None:
         print(f"The page is at {address}", flush=True)

@@ -27,9 +27,10 @@ def worker(
     import asyncio
 
     from stream import logs
-    from stream.settings import load
+    from stream.config import WORKER_ROOMS, log_unknown, start_settings
     from stream.worker import serve
 
-    settings = load(bundle=bundle, provider=provider, scorer=scorer)
+    settings = start_settings(WORKER_ROOMS, bundle=bundle, provider=provider, scorer=scorer)
     logs.configure(settings)
+    log_unknown()
     asyncio.run(serve(settings))

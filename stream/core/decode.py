@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from stream.core.events import Channel
 
 
+LONGEST_REASON = 300
+"""Characters. It travels in a header and is shown in one line."""
+
+
 class Record(Protocol):
     """What decoding needs of a Kafka record (aiokafka's ``ConsumerRecord`` has it)."""
 
@@ -163,6 +167,6 @@ def _event(record: Record, message: Review | Chat, limits: Limits) -> Event | No
 def _reason(error: Exception) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "the record is not UTF-8"
-    if type(error) is msgspec.DecodeError:  # its subclass ValidationError is JSON, of a wrong shape
-        return f"not JSON: {error}"
-    return str(error)
+    # Its subclass ValidationError is JSON, of a wrong shape; what it says may quote a value of any length.
+    said = f"not JSON: {error}" if type(error) is msgspec.DecodeError else str(error)
+    return said if len(said) <= LONGEST_REASON else f"{said[: LONGEST_REASON - 1]}…"

@@ -28,7 +28,7 @@ from stream.core.notify_file import (
 )
 from stream.core.rules import duration_ms
 from stream.core.toml_lines import line_at, lines_of
-from stream.core.toml_reading import Reading, Table, called, no_toml, shown
+from stream.core.toml_reading import Reading, Table, called, no_toml, shown, too_much
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -73,6 +73,8 @@ def parse_notify(text: str, where: str) -> Notify:
         stated = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise NotifyFileError([no_toml(text, where, error)]) from None
+    except (ValueError, RecursionError) as error:
+        raise NotifyFileError([too_much(where, error)]) from None
     reading = _Reading(where, lines_of(text), TABLES)
     found = reading.file(stated)
     if found is None:

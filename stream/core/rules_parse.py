@@ -26,7 +26,7 @@ from stream.core.rules import (
     duration_ms,
 )
 from stream.core.toml_lines import line_at, lines_of
-from stream.core.toml_reading import Reading, Table, no_toml, shown
+from stream.core.toml_reading import Reading, Table, no_toml, shown, too_much
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,6 +60,8 @@ def parse_rules(text: str, where: str) -> Rules:
         stated = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise RulesError([no_toml(text, where, error)]) from None
+    except (ValueError, RecursionError) as error:
+        raise RulesError([too_much(where, error)]) from None
     reading = _Reading(where, lines_of(text))
     rules = reading.file(stated)
     if rules is None:

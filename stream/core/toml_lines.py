@@ -18,6 +18,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+ENDS = ("]", '"""', "'''", "}")
+"""One of them is in the last line of every statement that has several."""
+
 Path = tuple[str | int, ...]
 """From the top of the text down: keys, and places in arrays counted from 0."""
 
@@ -34,7 +37,7 @@ def lines_of(text: str) -> dict[Path, int]:
     for line, statement in statements(text):
         try:
             stated = tomllib.loads(statement)
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             break
         opening = statement.lstrip()
         if not opening.startswith("["):
@@ -73,10 +76,13 @@ def statements(text: str) -> Iterator[tuple[int, str]]:
     """
     first, waiting = 1, ""
     for number, line in enumerate(text.split("\n"), start=1):
+        begins = not waiting
         waiting += line + "\n"
+        if not begins and not any(end in line for end in ENDS):
+            continue  # so that a list of thousands of lines is not read thousands of times
         try:
             tomllib.loads(waiting)
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):  # TOML that does not end, or that the parser cannot hold
             continue
         yield first, waiting
         first, waiting = number + 1, ""

@@ -90,6 +90,13 @@ def no_toml(text: str, where: str, error: tomllib.TOMLDecodeError) -> Problem:
     return Problem(where, line, "", f"this is no TOML: {said[:1].lower()}{said[1:]}", remedy)
 
 
+def too_much(where: str, error: ValueError | RecursionError) -> Problem:
+    """What is wrong with a text that is TOML, and beyond what the parser can hold."""
+    if isinstance(error, RecursionError):
+        return Problem(where, 1, "", "its arrays are nested too deeply", "close what [ and { open")
+    return Problem(where, 1, "", "a number in it has thousands of digits", "write a shorter one")
+
+
 class Table(NamedTuple):
     """One table of the file and what is right in it."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from stream.errors import DependencyError
 from stream.local import tied_to_parent
-from stream.settings import PREFIX
+from stream.settings_check import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -241,6 +241,12 @@ def _load_tokenizer(path: Path, manifest: Manifest) -> Tokenizer:
         tokenizer.no_truncation()
     else:
         tokenizer.enable_truncation(manifest.max_length)
+    try:
+        tokenizer.encode_batch_fast(["It broke.", ""])
+    except BaseException as error:  # a panic of the library's is no Exception: it would end the worker
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
+        raise BundleError(f"{path / TOKENIZER} takes no text: {error}; export the bundle anew.") from None
     return tokenizer
 
 

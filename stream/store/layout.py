@@ -223,7 +223,7 @@ def read_written(raw: bytes) -> Written:
     """
     try:
         written = _decode_written(raw)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UnknownLayout(f"what is no layout ({error})") from None
     if written.version != LAYOUT_VERSION:
         raise UnknownLayout(f"layout version {written.version}")

@@ -8,6 +8,7 @@ Rules:
   slots. So the slots of a resolution are a ring, and nothing must be looked for or thrown away to make room.
 - A slot says which *lap* of the ring it was written in. One of another lap is another bucket, of which a late
   event changes nothing: the later bucket keeps the slot.
+- A value that is none is a ``DependencyError``: other programs may use the same Redis.
 - Everything is little-endian. No value is longer than 64 bytes, up to which Redis keeps a hash as a listpack.
 """
 
@@ -17,6 +18,7 @@ import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from stream.core.buckets import CODES, RESOLUTIONS, field
+from stream.errors import DependencyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -37,6 +39,17 @@ _CURRENT = struct.Struct("<3Id3Id3Id")
 _TINY, _SMALL, _LARGE = struct.Struct("<H3Bh"), struct.Struct("<H3Hi"), struct.Struct("<H3Id")
 _SHAPES = {shape.size: shape for shape in (_TINY, _SMALL, _LARGE)}
 """The least that holds a slot's sums: most buckets hold a few events."""
+
+
+NO_VALUE = (struct.error, KeyError, ValueError, OverflowError)
+"""What unpacking raises of a value that somebody else wrote: another length, sums that are no numbers."""
+
+
+def _damaged(what: str, error: Exception) -> DependencyError:
+    return DependencyError(
+        f"What Redis holds of a product is no counter ({what}: {error}): something else wrote there; give it"
+        " another REVIEWPULSE_NAMESPACE or database, and count again with `reviewpulse rebuild`."
+    )
 
 
 class Total(NamedTuple):
@@ -61,7 +74,10 @@ def unpack_total(packed: bytes) -> Total:
     >>> unpack_total(struct.pack("<7d", 3, 1, 6, 2_500, 1, 0, 60_000))
     Total(sums=(3, 1, 6, 2500), late=1, first_event_ms=0, last_event_ms=60000)
     """
-    negative, neutral, positive, sentiment, late, first_ms, last_ms = map(int, _TOTAL.unpack(packed))
+    try:
+        negative, neutral, positive, sentiment, late, first_ms, last_ms = map(int, _TOTAL.unpack(packed))
+    except NO_VALUE as error:
+        raise _damaged("total", error) from None
     return Total((negative, neutral, positive, sentiment), late, first_ms, last_ms)
 
 
@@ -75,11 +91,14 @@ def unpack_current(packed: bytes, last_event_ms: int) -> dict[int, Sums]:
     >>> unpack_current(struct.pack("<3Id3Id3Id", 1, 0, 0, -900, 2, 0, 0, -800, 2, 0, 1, 0), 60_000)
     {4: (1, 0, 0, -900), 1: (2, 0, 0, -800), 2: (2, 0, 1, 0)}
     """
-    numbers = _CURRENT.unpack(packed)
-    return {
-        field(each, last_event_ms): (*numbers[4 * n : 4 * n + 3], int(numbers[4 * n + 3]))
-        for n, each in enumerate(RESOLUTIONS)
-    }
+    try:
+        numbers = _CURRENT.unpack(packed)
+        return {
+            field(each, last_event_ms): (*numbers[4 * n : 4 * n + 3], int(numbers[4 * n + 3]))
+            for n, each in enumerate(RESOLUTIONS)
+        }
+    except NO_VALUE as error:
+        raise _damaged("current", error) from None
 
 
 def slot_of(bucket: int) -> Slot:
@@ -101,8 +120,11 @@ def unpack_slot(packed: bytes | None, lap: int) -> Sums | None:
     """
     if packed is None:
         return None
-    of_lap, negative, neutral, positive, sentiment = _SHAPES[len(packed)].unpack(packed)
-    return (negative, neutral, positive, int(sentiment)) if of_lap == lap else None
+    try:
+        of_lap, negative, neutral, positive, sentiment = _SHAPES[len(packed)].unpack(packed)
+        return (negative, neutral, positive, int(sentiment)) if of_lap == lap else None
+    except NO_VALUE as error:
+        raise _damaged("a slot", error) from None
 
 
 def pack_slot(lap: int, sums: Sums) -> bytes:

@@ -107,11 +107,7 @@ def serve(settings: Settings, on_ready: Callable[[str], None] = lambda _: None) 
     """
     app = create_app(settings)
     shared: Shared = app.state.shared
-    if not shared.tokens and not is_loopback(settings.web_host):
-        raise UsageError(
-            f"REVIEWPULSE_WEB_HOST={settings.web_host} is reached from other machines: that needs"
-            " REVIEWPULSE_WEB_TOKENS, or everybody could silence alerts."
-        )
+    check_reach(settings, bool(shared.tokens))
     vitals, requests = None, Requests()
     health: AbstractContextManager[object] = contextlib.nullcontext()
     if settings.health:
@@ -141,6 +137,19 @@ def _health(where: str, shared: Shared, vitals: Vitals, requests: Requests) -> H
 
     shown = metrics_pages(registry("web", vitals.read, requests.read, partial(read_shared, shared)))
     return HealthServer(address_of(where), pages(vitals.report) | shown)
+
+
+def check_reach(settings: Settings, has_tokens: bool) -> None:
+    """Refuses to be open to everybody.
+
+    Raises:
+        UsageError: other machines reach the server, and it has no tokens.
+    """
+    if not has_tokens and not is_loopback(settings.web_host):
+        raise UsageError(
+            f"REVIEWPULSE_WEB_HOST={settings.web_host} is reached from other machines: that needs"
+            " REVIEWPULSE_WEB_TOKENS, or everybody could silence alerts."
+        )
 
 
 def address(host: str, port: int) -> str:

@@ -102,6 +102,12 @@ def test_a_bad_chat_line_is_a_dead_letter_that_says_why(value: dict[str, Any], r
     assert reason in reason_of(value, "chats")
 
 
+def test_a_reason_is_short_however_long_what_it_quotes() -> None:
+    reason = reason_of(chat(role="x" * 20_000), "chats")
+    assert reason.startswith("Invalid enum value 'xxx")
+    assert (len(reason), reason[-1]) == (300, "…")
+
+
 @pytest.mark.parametrize(
     "raw",
     [

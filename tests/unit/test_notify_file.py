@@ -281,3 +281,15 @@ def test_a_file_that_is_not_there_or_no_text_is_one_sentence(tmp_path: Path) -> 
     path.write_bytes(b"version = 1\n# \xff\n")
     with pytest.raises(NotifyFileError, match=r":2: byte 0xff is not UTF-8; save the file as UTF-8"):
         read_notify(path)
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("[" * 3_000, "its arrays are nested too deeply"),
+        ("9" * 5_000, "a number in it has thousands of digits"),
+    ],
+)
+def test_what_the_toml_parser_cannot_hold_is_a_mistake(value: str, wrong: str) -> None:
+    with pytest.raises(NotifyFileError, match=wrong):
+        parse_notify(f"version = 1\nx = {value}", "notify.toml")

@@ -187,3 +187,26 @@ def test_a_full_server_is_waited_for_and_the_remedy_is_told() -> None:
         "Redis at redis://r:1/0 is full: raise its maxmemory, and never let it evict."
         " It said: command not allowed when used memory > 'maxmemory'."
     )
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://ops:hun/ter2@cache:6379/0", "redis://***@cache:6379"),
+        ("redis://ops:hun?ter2@cache:6379/0", "redis://***@cache:6379"),
+        ("rediss+cluster://ops:hun#ter2@n1:7000,n2:7001", "rediss+cluster://***@n1:7000,n2:7001"),
+        ("redis//ops:hunter2@cache", "***@cache"),
+        ("redis:/ops:hunter2@cache", "redis://***@cache"),
+        ("ops:hunter2@cache", "***@cache"),
+    ],
+)
+def test_half_a_password_is_not_shown_either(url: str, shown: str) -> None:
+    assert shown_url(url) == shown
+
+
+def test_what_is_said_of_a_wrong_url_repeats_no_piece_of_a_password() -> None:
+    for url in ("redis://ops:hun/ter2@cache", "redis+cluster://ops:hun/ter2@cache"):
+        with pytest.raises(UsageError) as caught:
+            connect_async(load(redis=url))
+        assert "hun" not in str(caught.value)
+        assert "goes into REVIEWPULSE_REDIS_PASSWORD" in str(caught.value)

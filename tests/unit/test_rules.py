@@ -310,3 +310,15 @@ def test_a_file_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
     latin.write_bytes(TOP.encode() + b'# \xe9\nname = "x"')
     with pytest.raises(RulesError, match=r"latin.toml:2: byte 0xe9 is not UTF-8; save the file as UTF-8\."):
         read_rules(latin)
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"),
+    [
+        ("[" * 3_000, "its arrays are nested too deeply"),
+        ("9" * 5_000, "a number in it has thousands of digits"),
+    ],
+)
+def test_what_the_toml_parser_cannot_hold_is_a_mistake(value: str, wrong: str) -> None:
+    with pytest.raises(RulesError, match=wrong):
+        parse_rules(f"version = 1\nx = {value}", "rules.toml")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stream.core import toml_lines
 from stream.core.toml_lines import line_at, lines_of
 
 
@@ -86,3 +87,18 @@ def test_a_key_stands_on_the_line_it_was_written_on(data: st.DataObject) -> None
     tomllib.loads(text)
     found = lines_of(text)
     assert {path: found[path] for path in written} == written
+
+
+def test_a_list_of_thousands_of_lines_is_parsed_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = 0
+    loads = tomllib.loads
+
+    def counted(text: str) -> dict[str, Any]:
+        nonlocal tries
+        tries += 1
+        return loads(text)
+
+    monkeypatch.setattr(toml_lines.tomllib, "loads", counted)
+    text = "product = [\n" + '  "B00004TZTZ",\n' * 5_000 + "]\nname = 1\n"
+    assert [line for line, _ in toml_lines.statements(text)] == [1, 5_003, 5_004]
+    assert tries == 4

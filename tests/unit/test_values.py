@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import struct
+
+import pytest
 from builders import NOW_MS, product_hash, read_product_hash
 
 from stream.core.buckets import DAY_MS, HOUR_MS, MINUTE_MS, RESOLUTIONS, field
-from stream.store.values import CURRENT, TOTAL, Sums, Total, merged
+from stream.errors import DependencyError
+from stream.store.values import (
+    CURRENT,
+    TOTAL,
+    Sums,
+    Total,
+    merged,
+    unpack_current,
+    unpack_slot,
+    unpack_total,
+)
 
 MINUTE, HOUR, QUARTER = RESOLUTIONS
 
@@ -50,3 +63,15 @@ def test_shards_without_events_make_nothing() -> None:
 def test_the_fields_that_steps_read_come_first() -> None:
     one = hash_of(NOW_MS, (1, 0, 0, -9), {field(MINUTE, NOW_MS - MINUTE_MS): (1, 0, 0, -9)})
     assert list(merged([one]))[:2] == [TOTAL, CURRENT]
+
+
+def test_what_another_program_wrote_is_no_counter_and_is_told() -> None:
+    nan = float("nan")
+    with pytest.raises(DependencyError, match=r"no counter \(total: .*give it another REVIEWPULSE_NAMESPACE"):
+        unpack_total(b"nine")
+    with pytest.raises(DependencyError, match=r"no counter \(total: cannot convert float NaN"):
+        unpack_total(struct.pack("<7d", *[nan] * 7))
+    with pytest.raises(DependencyError, match=r"no counter \(current: "):
+        unpack_current(b"", 0)
+    with pytest.raises(DependencyError, match=r"no counter \(a slot: "):
+        unpack_slot(b"x", 1)
