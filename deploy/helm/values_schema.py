@@ -18,7 +18,7 @@ from stream.settings import Settings
 
 SCHEMA = Path(__file__).parent / "reviewpulse" / "values.schema.json"
 
-BY_THE_CHART = {"bundle", "health", "rules", "priors", "notify", "web_host", "web_port"}
+BY_THE_CHART = {"bundle", "bundle_key", "health", "rules", "priors", "notify", "web_host", "web_port"}
 """Settings that have sections of their own in the values; so have files of certificates, and secrets."""
 
 Schema = dict[str, Any]
@@ -115,7 +115,7 @@ def values() -> Schema:
                 "config": config(),
                 "secrets": closed({"existingSecret": TEXT, "create": closed(secrets)}),
                 "tls": closed({"kafka": certificates(), "redis": certificates()}),
-                "files": closed({"rules": TEXT, "priors": TEXT, "notify": TEXT}),
+                "files": closed({"rules": TEXT, "priors": TEXT, "notify": TEXT, "bundleKey": TEXT}),
                 "bundle": closed(
                     {"path": TEXT, "existingClaim": TEXT, "image": TEXT, "from": TEXT, "sizeLimit": TEXT}
                 ),

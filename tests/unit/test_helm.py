@@ -20,6 +20,7 @@ import yaml
 from stream import worker
 from stream.cli.main import command_line
 from stream.deliver import service
+from stream.errors import UsageError
 from stream.health import address_of
 from stream.settings import PREFIX, Settings, load, unknown_variables
 from stream.web import ingest, server
@@ -58,7 +59,7 @@ FULL: dict[str, Any] = {
         "kafka": {"secret": "kafka-tls", "clientCertificate": True},
         "redis": {"secret": "redis-tls", "clientCertificate": True},
     },
-    "files": {"rules": "[[rule]]\n", "priors": "{}", "notify": "# told\n"},
+    "files": {"rules": "[[rule]]\n", "priors": "{}", "notify": "# told\n", "bundleKey": "-----BEGIN"},
     "bundle": {"image": "registry.example/bundles:7", "path": "/bundles/7"},
     "worker": {
         "autoscaling": {"enabled": True},
@@ -200,18 +201,69 @@ def test_the_prometheus_operator_knows_every_field() -> None:
     assert endpoint["port"] in {each["name"] for each in ports}
 
 
+def mount(pod: Manifest, under: Path) -> dict[str, str]:
+    """Makes the files that a pod's volumes put into its container; by the place there, the folder here.
+
+    A Secret of the user's holds what the volume takes of it, or a server's certificates.
+    """
+    volumes = {each["name"]: each for each in pod["volumes"]}
+    folders = {}
+    for each in pod["containers"][0]["volumeMounts"]:
+        volume = volumes[each["name"]]
+        folder = under / each["mountPath"].lstrip("/")
+        folder.mkdir(parents=True)
+        folders[each["mountPath"]] = str(folder)
+        source: Manifest = volume.get("secret") or volume.get("configMap") or {"items": []}
+        certificates = [{"path": file} for file in ("ca.crt", "tls.crt", "tls.key")]
+        for item in source.get("items", certificates):
+            text = TOKENS if item["path"].endswith("_web_tokens") else "content"
+            (folder / item["path"]).write_text(text, "utf-8")
+    return folders
+
+
+def loaded(pod: Manifest, under: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """The settings as the container would load them, its file system being a folder of ours."""
+    folders = mount(pod, under)
+    variables = environment(pod["containers"][0])
+    with monkeypatch.context() as patched:
+        for key, value in variables.items():
+            place = next((each for each in folders if value == each or value.startswith(f"{each}/")), None)
+            patched.setenv(key, value if place is None else folders[place] + value[len(place) :])
+        return load()
+
+
 @each_set
 def test_every_variable_is_a_setting_with_a_value_it_accepts(
-    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    values: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    for name, container in containers(values).items():
-        variables = environment(container)
-        assert unknown_variables(variables) == {}, name
-        with monkeypatch.context() as patched:
-            for key, value in variables.items():
-                if key != f"{PREFIX}SECRETS_DIR":  # a folder in the container
-                    patched.setenv(key, value)
-            load()
+    for name, pod in pods(values).items():
+        assert unknown_variables(environment(pod["containers"][0])) == {}, name
+        settings = loaded(pod, tmp_path / name, monkeypatch)
+        for file in (settings.rules, settings.priors, settings.notify, settings.bundle_key):
+            assert file is None or file.is_file(), name
+        assert (settings.web_tokens is not None) is (name == "web")
+
+
+@pytest.mark.parametrize(
+    ("volume", "says"),
+    [("kafka-tls", "KAFKA_CA_FILE: there is no file"), ("secrets", "there is no folder")],
+)
+def test_a_volume_that_is_not_mounted_is_found(
+    volume: str, says: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pod = pods(FULL)["worker"]
+    mounts = pod["containers"][0]["volumeMounts"]
+    pod["containers"][0]["volumeMounts"] = [each for each in mounts if each["name"] != volume]
+    with pytest.raises(UsageError, match=says):
+        loaded(pod, tmp_path, monkeypatch)
+
+
+def test_a_password_that_is_not_mounted_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pod = pods(FULL)["worker"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "secrets"]
+    volume["secret"]["items"] = []
+    with pytest.raises(UsageError, match="set REVIEWPULSE_KAFKA_PASSWORD"):
+        loaded(pod, tmp_path, monkeypatch)
 
 
 @each_set
@@ -265,12 +317,17 @@ def test_every_file_a_setting_names_is_mounted_there() -> None:
         files = [
             value
             for key, value in variables.items()
-            if key.endswith(("_FILE", "_RULES", "_PRIORS", "_NOTIFY"))
+            if key.endswith(("_FILE", "_RULES", "_PRIORS", "_NOTIFY", "_BUNDLE_KEY"))
         ]
-        assert len(files) == {"worker": 8, "web": 6, "notify": 7, "topics": 6}[name]
+        assert len(files) == {"worker": 9, "web": 7, "notify": 7, "topics": 6}[name]
         assert all(any(each.startswith(f"{folder}/") for folder in folders) for each in files)
     data = one(FULL, "ConfigMap")["data"]
-    assert data == {"rules.toml": "[[rule]]\n", "priors.json": "{}", "notify.toml": "# told\n"}
+    assert data == {
+        "rules.toml": "[[rule]]\n",
+        "priors.json": "{}",
+        "notify.toml": "# told\n",
+        "bundleKey.pem": "-----BEGIN",
+    }
 
 
 def test_a_process_sees_its_own_secrets_alone() -> None:

@@ -88,6 +88,10 @@ initContainers:
 - name: REVIEWPULSE_BUNDLE
   value: {{ $root.Values.bundle.path | quote }}
 {{- end }}
+{{- if and $root.Values.files.bundleKey (has $component (list "worker" "web")) }}
+- name: REVIEWPULSE_BUNDLE_KEY
+  value: /etc/reviewpulse/files/bundleKey.pem
+{{- end }}
 {{- if include "reviewpulse.has-secret" $root }}
 - name: REVIEWPULSE_SECRETS_DIR
   value: /run/secrets/reviewpulse
