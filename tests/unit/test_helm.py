@@ -32,9 +32,12 @@ kubernetes_validate = pytest.importorskip(
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "deploy" / "helm" / "reviewpulse"
+PROMETHEUS = ROOT / "deploy" / "prometheus"
 KUBERNETES = ("1.27", "1.37")
 """The oldest that the chart admits, and the newest that is known here."""
 TOKENS = "page:read+operate:0123456789abcdef"
+
+PROBES = {"startupProbe": "/livez", "livenessProbe": "/livez", "readinessProbe": "/readyz"}
 
 LEAST = {"secrets": {"create": {"web_tokens": TOKENS}}}
 """The defaults want tokens, and nothing else."""
@@ -91,6 +94,9 @@ CLAIM = LEAST | {
     "serviceAccount": {"name": "pulse"},
 }
 SETS = {"least": LEAST, "gpu": GPU, "full": FULL, "claim": CLAIM}
+
+SERVE = ("worker", "web", "notify")
+"""Components that serve health and metrics."""
 
 each_set = pytest.mark.parametrize("values", SETS.values(), ids=SETS)
 
@@ -194,11 +200,35 @@ def test_the_prometheus_operator_knows_every_field() -> None:
     operator = pytest.importorskip(
         "cloudcoil.models.prometheus_operator.v1", reason="the operator's models are not installed"
     )
-    monitor = one(FULL, "PodMonitor")
-    jsonschema.validate(monitor, crd(operator.PodMonitor))
-    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
-    ports = containers(FULL)["worker"]["ports"]
-    assert endpoint["port"] in {each["name"] for each in ports}
+    for name in SERVE:
+        monitor = one(FULL, "PodMonitor", f"-{name}")
+        jsonschema.validate(monitor, crd(operator.PodMonitor))
+        monitor["spec"]["podMetricsEndpoints"][0]["prot"] = "health"
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(monitor, crd(operator.PodMonitor))
+
+
+@pytest.mark.parametrize("name", SERVE)
+def test_metrics_are_scraped_where_they_are_served_as_the_jobs_that_rules_name(name: str) -> None:
+    (endpoint,) = one(FULL, "PodMonitor", f"-{name}")["spec"]["podMetricsEndpoints"]
+    ports = {each["name"]: each["containerPort"] for each in containers(FULL)[name]["ports"]}
+    _, port = address_of(environment(containers(FULL)[name])["REVIEWPULSE_HEALTH"])
+    assert (ports[endpoint["port"]], endpoint["path"]) == (port, "/metrics")
+    annotations = one(FULL, "Deployment", f"-{name}")["spec"]["template"]["metadata"]["annotations"]
+    assert {key: value for key, value in annotations.items() if key.startswith("prometheus.io/")} == {
+        "prometheus.io/scrape": "true",
+        "prometheus.io/port": str(port),
+        "prometheus.io/path": "/metrics",
+    }
+    scraped = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))["scrape_configs"]
+    assert [each["replacement"] for each in endpoint["relabelings"]] == [f"reviewpulse-{name}"]
+    assert f"reviewpulse-{name}" in {each["job_name"] for each in scraped}
+
+
+def test_a_monitor_is_made_for_what_runs_alone() -> None:
+    least = LEAST | {"metrics": {"podMonitor": {"enabled": True}}}
+    monitors = [each["metadata"]["name"] for each in rendered(least) if each["kind"] == "PodMonitor"]
+    assert monitors == ["pulse-reviewpulse-worker", "pulse-reviewpulse-web"]
 
 
 def mount(pod: Manifest, under: Path) -> dict[str, str]:
@@ -352,24 +382,37 @@ def test_no_secret_is_in_the_environment_or_in_a_config_map() -> None:
     assert one(LEAST, "Secret")["stringData"] == {"reviewpulse_web_tokens": TOKENS}
 
 
-def test_workers_are_asked_for_their_health_where_they_serve_it() -> None:
-    container = containers(LEAST)["worker"]
+@pytest.mark.parametrize("name", SERVE)
+def test_what_serves_its_health_is_asked_there(name: str) -> None:
+    container = containers(FULL)[name]
     host, port = address_of(environment(container)["REVIEWPULSE_HEALTH"])
-    (named,) = container["ports"]
-    assert (host, port) == ("0.0.0.0", named["containerPort"])  # noqa: S104 - kubelets ask from outside
-    for probe, path in (
-        ("startupProbe", "/livez"),
-        ("livenessProbe", "/livez"),
-        ("readinessProbe", "/readyz"),
-    ):
-        assert container[probe]["httpGet"] == {"path": path, "port": named["name"]}
-    annotations = one(LEAST, "Deployment", "-worker")["spec"]["template"]["metadata"]["annotations"]
-    assert annotations["prometheus.io/port"] == str(port)
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert (host, port) == ("0.0.0.0", ports["health"])  # noqa: S104 - kubelets ask from outside
+    asked = {probe: container[probe]["httpGet"] for probe in PROBES}
+    assert {probe: each["path"] for probe, each in asked.items()} == PROBES
+    # The page has begun, and is ready, when it answers where people ask it.
+    at = {"startupProbe": "http", "readinessProbe": "http"} if name == "web" else {}
+    assert {probe: each["port"] for probe, each in asked.items()} == dict.fromkeys(PROBES, "health") | at
+
+
+def test_the_page_is_asked_at_the_port_it_listens_on_by_a_name_it_answers_to() -> None:
+    container = containers(FULL)["web"]
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+    assert ports["http"] == int(environment(container)["REVIEWPULSE_WEB_PORT"])
+    for probe in PROBES:
+        if container[probe]["httpGet"]["port"] == "http":
+            assert container[probe]["httpGet"]["httpHeaders"] == [{"name": "Host", "value": "localhost"}]
+
+
+def test_what_only_makes_topics_serves_nothing() -> None:
+    container = containers(FULL)["topics"]
+    assert "REVIEWPULSE_HEALTH" not in environment(container)
+    assert "ports" not in container
 
 
 def test_a_start_may_take_three_minutes() -> None:
-    for name in ("worker", "web"):
-        probe = containers(LEAST)[name]["startupProbe"]
+    for name in SERVE:
+        probe = containers(FULL)[name]["startupProbe"]
         assert probe["periodSeconds"] * probe["failureThreshold"] >= 120
 
 
@@ -379,7 +422,8 @@ def test_every_pod_has_time_to_drain() -> None:
     assert grace["worker"] > worker.DRAIN_S + farewell_s
     stops_s = 5.0  # preStop
     assert grace["web"] > stops_s + server.GRACE_S + ingest.FLUSH_S + ingest.DELIVERY_S + ingest.FLUSH_S
-    assert grace["notify"] > service.DRAIN_S + 2 * 2.0  # two sources, see stream/deliver/service.py
+    # Two sources, and the alerts followed for the metrics: see stream/deliver/service.py.
+    assert grace["notify"] > service.DRAIN_S + 3 * 2.0
     schema = schema_of_values().values()["properties"]["worker"]["properties"]
     assert schema["terminationGracePeriodSeconds"]["minimum"] > worker.DRAIN_S + farewell_s
 
@@ -478,7 +522,20 @@ def test_the_network_lets_through_what_each_needs_and_no_more() -> None:
         for each in rendered(FULL)
         if each["kind"] == "NetworkPolicy"
     }
-    assert reached == {"worker": [8080], "web": [8000], "topics": [], "notify": []}
+    assert reached == {"worker": [8080], "web": [8080, 8000], "topics": [], "notify": [8080]}
+
+
+def test_the_page_s_visitors_do_not_reach_the_metrics() -> None:
+    scraper, ingress = [{"podSelector": {"matchLabels": {"a": "b"}}}], [{"namespaceSelector": {}}]
+    policies = rendered(FULL | {"networkPolicy": {"metricsFrom": scraper, "webFrom": ingress}})
+    reached = {
+        (each["metadata"]["name"].rpartition("-")[2], port["port"]): rule["from"]
+        for each in policies
+        if each["kind"] == "NetworkPolicy"
+        for rule in each["spec"]["ingress"]
+        for port in rule["ports"]
+    }
+    assert reached == {(name, 8080): scraper for name in SERVE} | {("web", 8000): ingress}
 
 
 def test_another_configuration_is_another_job_since_a_job_cannot_change() -> None:

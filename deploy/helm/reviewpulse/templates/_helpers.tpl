@@ -88,6 +88,11 @@ initContainers:
 - name: REVIEWPULSE_BUNDLE
   value: {{ $root.Values.bundle.path | quote }}
 {{- end }}
+{{- if ne $component "topics" }}
+# Kubelets and Prometheus ask from outside the container.
+- name: REVIEWPULSE_HEALTH
+  value: 0.0.0.0:8080
+{{- end }}
 {{- if and $root.Values.files.bundleKey (has $component (list "worker" "web")) }}
 - name: REVIEWPULSE_BUNDLE_KEY
   value: /etc/reviewpulse/files/bundleKey.pem
@@ -239,10 +244,11 @@ checksum/secrets: {{ toJson . | sha256sum }}
 {{- end }}
 {{- end -}}
 
+{{/* Of the port that REVIEWPULSE_HEALTH opens. */}}
 {{- define "reviewpulse.scraped" -}}
-{{- if .root.Values.metrics.annotations }}
+{{- if .Values.metrics.annotations }}
 prometheus.io/scrape: "true"
-prometheus.io/port: {{ .port | quote }}
+prometheus.io/port: "8080"
 prometheus.io/path: /metrics
 {{- end }}
 {{- end -}}
