@@ -172,6 +172,7 @@ def values() -> Schema:
                     {
                         "annotations": SWITCH,
                         "podMonitor": closed({"enabled": SWITCH, "interval": TEXT, "labels": STRINGS}),
+                        "rules": closed({"enabled": SWITCH, "runbook": TEXT, "labels": STRINGS}),
                     }
                 ),
                 "podDisruptionBudget": closed(
