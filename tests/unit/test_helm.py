@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import shutil
 import sys
 from functools import cache
@@ -239,6 +240,7 @@ def test_rules_are_those_of_prometheus_with_the_runbook_s_place() -> None:
         for rule in group["rules"]
         if rule.get("alert") == "ReviewpulseLag"
     ]
+    assert "$externalLabels" not in json.dumps(manifest)
     assert lag["annotations"]["runbook_url"] == "https://docs.example/runbook#reviewpulselag"
     assert lag["annotations"]["summary"] == "Counters are {{ $value | humanizeDuration }} behind"
 
@@ -346,6 +348,21 @@ def test_every_command_is_one_that_reviewpulse_has(values: dict[str, Any]) -> No
         command, *arguments = container["args"]
         assert group.commands[command].make_context(command, arguments, resilient_parsing=True)
     assert "doctor" in group.commands  # named in NOTES.txt
+
+
+def test_the_notes_name_deployments_services_and_ports_that_there_are() -> None:
+    with helm.Chart.load(CHART) as chart:
+        texts = chart.render(FULL, name="pulse", namespace="shop")
+    (notes,) = [text for name, text in texts.items() if name.endswith("NOTES.txt")]
+    named = set(re.findall(r"(deploy|service)/(\S+)", notes))
+    kinds = {"Deployment": "deploy", "Service": "service"}
+    there = {
+        (kinds[each["kind"]], each["metadata"]["name"]) for each in rendered(FULL) if each["kind"] in kinds
+    }
+    assert named == {("deploy", "pulse-reviewpulse-worker"), ("service", "pulse-reviewpulse-web")}
+    assert named <= there
+    (port,) = re.findall(r"port-forward deploy/\S+ (\d+)", notes)
+    assert int(port) in {each["containerPort"] for each in containers(FULL)["worker"]["ports"]}
 
 
 def test_numbers_reach_the_settings_as_they_were_written() -> None:
@@ -611,6 +628,7 @@ def test_another_file_rolls_the_pods_that_read_it() -> None:
             "maxReplicas is 12, but a topic has 8 partitions",
         ),
         (LEAST | {"bundle": {"image": "b:1"}}, "bundle.path is to say which folder below /bundles"),
+        (LEAST | {"files": {"bundleKey": "-----BEGIN"}}, "set bundle.path to one that is"),
         (LEAST | {"web": {"ingress": {"enabled": True}}}, "needs web.ingress.host"),
         (
             {"secrets": {"existingSecret": "a", "create": {"web_tokens": TOKENS}}},
