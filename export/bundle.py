@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from export.gpu_graph import Target
     from export.storage import Storage
     from models.checkpoint import TrainingRecord
-    from stream.core.drift import Reference
     from stream.core.events import Label
+    from stream.core.reference import Reference
     from stream.scorer.onnx import OnnxScorer
 
 

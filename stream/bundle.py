@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 
 from stream import signature
-from stream.core.drift import Reference  # noqa: TC001  # msgspec reads the annotations
 from stream.core.events import Label  # noqa: TC001
+from stream.core.reference import Reference  # noqa: TC001  # msgspec reads the annotations
 from stream.errors import BundleError, UsageError
 from stream.writing import write_whole
 

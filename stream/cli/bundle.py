@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from stream.core.drift import FEATURES
+from stream.core.reference import FEATURES
 from stream.core.shadow import Gates
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from stream.bundle import Manifest
     from stream.cli.report import Row
-    from stream.core.drift import Binned
+    from stream.core.reference import Binned
     from stream.promote import Answer, Outcome, Wish
     from stream.settings import Settings
 
@@ -404,7 +404,7 @@ def reference(
 def _binned(binned: Binned) -> str:
     """Shares by bin.
 
-    >>> from stream.core.drift import Binned
+    >>> from stream.core.reference import Binned
     >>> _binned(Binned(bounds=(8.0, 16.0), counts=(1, 2, 1)))
     'to 8: 25%, to 16: 50%, above: 25%'
     """

@@ -1,10 +1,5 @@
 """Whether what comes in is still what the model was measured on: population stability index by feature.
 
-    length     tokens of a text, as far as the model reads it
-    unknown    share of a text's tokens that the vocabulary does not have
-    language   index into ``stream.core.language.LANGUAGES``
-    score      the calibrated probability that a text is negative
-
 Rules:
 - A feature is compared by bins. The reference has the bounds with it, so a bundle is judged by the bins that
   its export used.
@@ -18,63 +13,20 @@ Rules:
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
+
+from stream.core.reference import BOUNDS, FEATURES, Binned, Reference
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-FEATURES = ("length", "unknown", "language", "score")
-BOUNDS: dict[str, tuple[float, ...]] = {
-    "length": (8, 16, 24, 32, 48, 64, 96, 128, 192, 256),
-    "unknown": (0, 0.02, 0.05, 0.1),
-    "language": (0, 1),
-    "score": (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95),
-}
-"""What an export bins by: upper bounds, a value that equals one is below it."""
 MOST_TEXTS = 5_000
 """The latest texts that are compared: some minutes of a busy stream, a day of a quiet one."""
 LEAST_TEXTS = 500
-
-
-class Binned(msgspec.Struct, frozen=True, kw_only=True):
-    """A feature's distribution."""
-
-    bounds: tuple[float, ...]
-    """Upper bounds of the bins, rising; the last bin has none."""
-    counts: tuple[Annotated[int, msgspec.Meta(ge=0)], ...]
-    """Texts in each; one more than bounds."""
-
-    def __post_init__(self) -> None:
-        """Refuses what cannot be binned by.
-
-        Raises:
-            ValueError: bounds and counts do not fit; msgspec makes a ValidationError of it.
-        """
-        if len(self.counts) != len(self.bounds) + 1 or not sum(self.counts):
-            raise ValueError("there must be one more count than bounds, and a text in them")
-        if any(low >= high for low, high in zip(self.bounds, self.bounds[1:], strict=False)):
-            raise ValueError("bounds must rise")
-
-
-class Reference(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model's input and scores looked like when it was exported."""
-
-    texts: str
-    """Which, for people."""
-    length: Binned
-    unknown: Binned
-    language: Binned
-    score: Binned
-
-    def of(self, feature: str) -> Binned:
-        """The distribution of one of ``FEATURES``."""
-        found: Binned = getattr(self, feature)
-        return found
 
 
 def reference(texts: str, values: dict[str, NDArray[np.float64]]) -> Reference:

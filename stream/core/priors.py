@@ -164,7 +164,8 @@ def read_snapshot(raw: bytes) -> Priors:
     except msgspec.MsgspecError as error:
         raise ValueError(f"it is no snapshot of priors: {error}") from None
     if priors.version != _version(priors):
-        raise ValueError(f"its content is not what version {priors.version or '(none)'} was made from")
+        version = priors.version[:VERSION_CHARS] or "(none)"
+        raise ValueError(f"its content is not what version {version} was made from")
     if any(len(each.week) not in (0, HOURS) for each in priors.channels.values()):
         raise ValueError(f"a week in it has not {HOURS} hours")
     return priors

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stream.core.drift import FEATURES, LEAST_TEXTS, Recent, stability_index
+from stream.core.drift import LEAST_TEXTS, Recent, stability_index
 from stream.core.events import CHANNELS, LABELS
 from stream.core.language import LANGUAGES, languages
+from stream.core.reference import FEATURES
 from stream.metrics.catalogue import BY_NAME, label
 from stream.metrics.distribution import Distribution
 from stream.metrics.meter import Meter
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream.core.drift import Reference
     from stream.core.events import Channel
+    from stream.core.reference import Reference
     from stream.core.watch import Report
     from stream.lookout import Lookout
     from stream.metrics.families import Values

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stream.core.drift import Reference
+    from stream.core.reference import Reference
     from stream.metrics.meter import Meter
     from stream.scorer.contract import Scorer
 

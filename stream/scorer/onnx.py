@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from stream.core.drift import Reference
+    from stream.core.reference import Reference
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"

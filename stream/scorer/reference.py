@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from stream import bundle
-from stream.core.drift import LEAST_TEXTS, Reference, reference
+from stream.core.drift import LEAST_TEXTS, reference
 from stream.core.language import languages
 from stream.errors import UsageError
 from stream.scorer.contract import score_encoded, unknown_tokens
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from stream.core.reference import Reference
     from stream.scorer.contract import Scorer
 
 TOKEN_BUDGET = 1024

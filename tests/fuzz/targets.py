@@ -439,8 +439,8 @@ def model(data: bytes) -> None:
 class _Producer:
     """Kafka that takes everything."""
 
-    async def send(self, topic: str, value: bytes, key: bytes) -> Any:
-        del topic, value, key
+    async def send(self, topic: str, value: bytes, key: bytes, headers: Any = None) -> Any:
+        del topic, value, key, headers
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         future.set_result(None)
         return future

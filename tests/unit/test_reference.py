@@ -12,7 +12,8 @@ import pytest
 from tiny_bundles import make_bundle
 
 from stream import bundle
-from stream.core.drift import LEAST_TEXTS, Binned, Reference
+from stream.core.drift import LEAST_TEXTS
+from stream.core.reference import Binned, Reference
 from stream.errors import BundleError, UsageError
 from stream.scorer.load import load_scorer
 from stream.scorer.reference import reference_of, write_reference

@@ -19,8 +19,9 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from stream.core.drift import BOUNDS, LEAST_TEXTS, MOST_TEXTS, Recent, reference, stability_index
+from stream.core.drift import LEAST_TEXTS, MOST_TEXTS, Recent, reference, stability_index
 from stream.core.language import LANGUAGES, languages
+from stream.core.reference import BOUNDS
 from stream.core.watch import Check, Report
 from stream.deliver.open_alerts import KEPT, OpenAlerts
 from stream.errors import DependencyError, UsageError
