@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Storage = Literal["float32", "float16", "int8", "float16+int8-words"]
+Compute = Literal["float32", "int8"]
+"""What the linear layers are computed in; int8 is ``export/int8_graph.py``'s."""
 STORAGES: tuple[Storage, ...] = get_args(Storage)
 
 LARGE = 4096

@@ -116,6 +116,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What its export found wrong, where it was forced: such a bundle is promoted by force alone."""
     tail_tokens: Annotated[int, msgspec.Meta(ge=0)] = 0
     """Of ``max_length``, how many are a longer text's last ones, its closing special token included."""
+    fine_products: tuple[str, ...] = ()
+    """Of a model that computes in int8, the linear layers whose activations have 16 bits."""
+
+    @property
+    def computes_int8(self) -> bool:
+        """Whether its linear layers are products of integers."""
+        return "computed int8" in self.precision
 
 
 LABEL_SETS: tuple[tuple[Label, ...], ...] = (("negative", "positive"), ("negative", "neutral", "positive"))
