@@ -93,8 +93,8 @@ def write_bundle(
         target: what the graph is made for: ``cpu`` runs anywhere and is quick on CPUs, ``cuda`` is fused and
             computed in float16, runs on NVIDIA GPUs alone, and is compared on one.
         tail_tokens: of a text longer than the record's ``max_length``, how many of its last are read.
-        calibrate: real texts, none of those compared on; with them the linear layers are computed in int8.
-        fine_share: of their work, how much is done twice, finely: the layers whose rounding moves scores most.
+        calibrate: real texts, none of those compared on: the linear layers are computed in int8 then.
+        fine_share: of their work, how much is done twice, finely: where rounding moves scores most.
 
     Raises:
         DependencyError: the target is ``cuda`` and there is no GPU to compare it on.

@@ -3,12 +3,10 @@
 Rules:
 - Seen are calibration texts, as serving would tokenise them, never those that the parity gate compares on:
   the caller sees to that (``export/cli.py``).
-- Padding is not looked at. Of each layer's inputs the sum of x^T x, the largest absolute value of each
-  channel and some rows are kept; the rows themselves stream by.
+- Padding is not looked at. Of each layer's inputs the sum of x^T x and the largest absolute value of each
+  channel are kept; the rows themselves stream by.
 - A value's bias reaches the output layer of the attention as the same constant for every token. The graph
   adds it afterwards (``export/int8_graph.py``), so the layer is calibrated on inputs without it.
-- How much is moved from a channel into its weights is chosen for each layer, by the error of its own output
-  on the kept rows.
 - The products whose activations' rounding moves scores most, for what they cost, are made fine
   (``export/int8_graph.py``); which they are is found on calibration texts, too.
 - Known of mean-pooled BERTs (``review-bert``), whose graph ``recast`` recognises.
@@ -21,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from export.int8_graph import FINER, LEAST_SCALE, MIDDLE, Product, of_offset
-from export.rounding import SHIFTED_STEPS, STEPS, gptq, nearest, offset_of, shift_of, smoothing
+from export.rounding import SHIFTED_STEPS, STEPS, gptq, offset_of, shift_of, smoothing
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,12 +38,6 @@ JUDGED_TEXTS = 128
 FINE_SHARE = 0.25
 """Of the linear layers' multiplications, done twice."""
 
-ROWS = 256
-"""Of each layer's inputs that are kept."""
-
-ALPHAS = (0.4, 0.5, 0.6, 0.7, 0.8)
-"""From little to much smoothing; SmoothQuant's 0.5 is among them."""
-
 TOKENS = 2_048
 """Padded tokens of a batch."""
 
@@ -62,8 +54,6 @@ class Seen(NamedTuple):
     """(inputs, inputs): the sum of x^T x."""
     largest: NDArray[np.float32]
     """(inputs,): of the absolute values."""
-    rows: NDArray[np.float32]
-    """(at most ROWS, inputs): spread over the texts."""
 
 
 def round_network(
@@ -128,8 +118,7 @@ def observe(
 
     encoded = sorted((each.ids for each in tokenizer.encode_batch_fast(list(texts))), key=len)
     batches = list(_batches(encoded))
-    each_keeps = max(-(-ROWS // len(batches)), 1)
-    watching = [_Watch(network, names[0], each_keeps) for names in modules]
+    watching = [_Watch(network, names[0]) for names in modules]
     try:
         for batch in batches:
             tensors = _tensors(network, batch)
@@ -169,17 +158,15 @@ def _tensors(network: Any, batch: Sequence[list[int]]) -> dict[str, Any]:
 class _Watch:
     """Gathers what comes into one layer."""
 
-    def __init__(self, network: Any, name: str, each_keeps: int) -> None:
+    def __init__(self, network: Any, name: str) -> None:
         self.name = name
         self.mask: Any = None
         self.hook = network.get_submodule(name).register_forward_pre_hook(self._look)
         self._constant: Any = 0
         if name.endswith(f".{OUT}"):
             self._constant = network.get_submodule(name.replace(OUT, VALUE)).bias.detach()
-        self._each_keeps = each_keeps
         self._hessian: Any = 0
         self._largest: Any = None
-        self._rows: list[NDArray[np.float32]] = []
 
     def _look(self, _: Any, inputs: tuple[Any, ...]) -> None:
         import torch
@@ -188,10 +175,9 @@ class _Watch:
         self._hessian = self._hessian + rows.T @ rows
         largest = rows.abs().amax(0)
         self._largest = largest if self._largest is None else torch.maximum(self._largest, largest)
-        self._rows.append(rows[:: max(len(rows) // self._each_keeps, 1)][: self._each_keeps].numpy().copy())
 
     def seen(self) -> Seen:
-        return Seen(self._hessian.numpy(), self._largest.numpy(), np.concatenate(self._rows))
+        return Seen(self._hessian.numpy(), self._largest.numpy())
 
 
 def _weight(network: Any, name: str) -> NDArray[np.float32]:
@@ -203,7 +189,8 @@ def _weight(network: Any, name: str) -> NDArray[np.float32]:
 def _round(names: Sequence[str], weights: Sequence[NDArray[np.float32]], seen: Seen) -> dict[str, Product]:
     """Products of the same inputs."""
     is_gelu = names[0].endswith(LAST) and not names[0].endswith(OUT)
-    smooth = best_smoothing(weights, seen) if names[0].endswith((QUERY, INNER)) else None
+    # What attention and a GELU give is smooth enough, and a pass over it costs.
+    smooth = smoothing(seen.largest, *weights) if names[0].endswith((QUERY, INNER)) else None
     divided = np.ones(len(weights[0]), np.float32) if smooth is None else smooth
     hessian = seen.hessian / np.outer(divided, divided).astype(np.float64)
     offset = offset_of(float(seen.largest.max())) if is_gelu else None
@@ -211,18 +198,6 @@ def _round(names: Sequence[str], weights: Sequence[NDArray[np.float32]], seen: S
         name: Product(gptq(weight * divided[:, None], hessian), smooth, offset)
         for name, weight in zip(names, weights, strict=True)
     }
-
-
-def best_smoothing(weights: Sequence[NDArray[np.float32]], seen: Seen) -> NDArray[np.float32]:
-    """Of ``ALPHAS``, that with which the layers' outputs on the kept rows move least."""
-    weight = np.concatenate(weights, axis=1)
-    wanted = seen.rows @ weight
-
-    def error(smooth: NDArray[np.float32]) -> float:
-        said = rounded_rows(seen.rows, Product(nearest(weight * smooth[:, None]), smooth))
-        return float(np.square(said - wanted).sum())
-
-    return min((smoothing(seen.largest, weight, alpha=alpha) for alpha in ALPHAS), key=error)
 
 
 def rounded_rows(rows: NDArray[np.float32], product: Product) -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ Rules:
 - Activations come as steps around 128, and where a GELU made them from their least number up
   (``export/rounding.py``); the product takes 128, or nothing, off again.
 - Queries, keys and values read the same steps.
-- A ``fine`` product is two: of the steps, and of what they left over in steps 254 times as small. It costs twice
-  as much and has activations of sixteen bits.
+- A ``fine`` product is two: of the steps, and of what they left over in steps 254 times as small. It costs
+  twice as much and has activations of sixteen bits.
 - Nothing else is rounded: attention, norms, GELU, residuals and biases are float32.
 
 MatMulIntegerToFloat is ONNX Runtime's own. On x86 without VNNI its sums of uint8 by int8 saturate:

@@ -6,6 +6,8 @@ Rules:
 - Every length is among them: what the texts lack is cut from them, end to end.
 - The reference is the checkpoint in PyTorch, float32, one text at a time: no padding at all.
 - Where texts have labels, accuracy and calibration are compared before and after, too.
+- A bundle that computes in int8 has tolerances of its own for logits and probabilities, whatever its storage;
+  those for labels, accuracy, calibration, batch mates and padding are everyone's.
 - Outside a tolerance there is no bundle, unless it is forced; then its manifest says what was wrong.
 """
 

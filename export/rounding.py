@@ -138,7 +138,7 @@ def smoothing(
 
 
 def offset_of(largest: float) -> float:
-    """Minus the least number that shifted steps say, such that a quarter more than the largest seen can be said.
+    """Minus the least number that shifted steps say, such that they say 1.25 times the largest seen.
 
     >>> offset_of(10.0), round(offset_of(50.8), 4)
     (0.17, 0.25)

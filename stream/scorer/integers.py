@@ -5,8 +5,8 @@ Rules:
   products in 16 bits and saturates (VPMADDUBSW). Nothing is said of it: scores would be others, on some
   machines alone. So a small model of the same product is run before such a bundle is loaded, on numbers
   that saturate if any do.
-- Where they do, ONNX Runtime can be told to turn the weights to uint8, whose product is exact and slow; the
-  same model says whether that helped. If not, the bundle is refused.
+- Where they do, the bundle is refused. ONNX Runtime can be told to take uint8 for the weights, whose product
+  is exact; but it is slower than float32, so float32 is what such a machine should get.
 - ARM's instructions add in 32 bits; what is asked is the result, never the processor's name.
 - Serving has no ``onnx`` package, so the model is a file, ``integers.onnx``, which ``export/int8_graph.py``
   writes and a test compares.
@@ -20,22 +20,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnxruntime
-import structlog
 
 from stream.errors import DependencyError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-log = structlog.get_logger("scorer")
-
 PROBE = Path(__file__).with_name("integers.onnx")
 """uint8 ``steps`` (rows, INPUTS), of which ZERO stands for nought, times the weight of ``probe_weight``."""
 
 INPUTS, OUTPUTS, ZERO = 96, 40, 128
-
-EXACT = {"session.x64quantprecision": "1"}
-"""Has ONNX Runtime take uint8 for int8 weights where it knows that its product of both saturates."""
 
 ERROR = 3
 
@@ -48,35 +42,26 @@ def probe_weight() -> NDArray[np.int8]:
     return (127 * signs).astype(np.int8)
 
 
-@cache
-def session_entries() -> dict[str, str]:
-    """Session options with which products of integers are exact here; none where they are anyway.
+def require_exact() -> None:
+    """Nothing, where products of integers are exact.
 
     Raises:
-        DependencyError: they are not exact with any.
+        DependencyError: they are not.
     """
-    if is_exact({}):
-        return {}
-    if is_exact(EXACT):
-        log.warning(
-            "this processor multiplies int8 slowly, for it lacks VNNI: scores are right, and a bundle"
-            " exported with --compute float32 is faster here"
+    if not is_exact():
+        raise DependencyError(
+            "The bundle computes in int8, and this machine's products of uint8 by int8 saturate (ONNX Runtime"
+            f" {onnxruntime.__version__}, a processor without VNNI): its scores would be wrong. Export the "
+            "bundle with --compute float32, or run it on a processor with AVX-512 VNNI, AVX-VNNI, or on ARM."
         )
-        return EXACT
-    raise DependencyError(
-        "The bundle computes in int8, and this machine's products of uint8 by int8 saturate (ONNX Runtime "
-        f"{onnxruntime.__version__} without AVX-512 VNNI or AVX-VNNI): its scores would be wrong. Export the "
-        "bundle with --compute float32, or run it on a processor with VNNI."
-    )
 
 
-def is_exact(entries: dict[str, str]) -> bool:
-    """Whether the extreme sums are right with these session options."""
+@cache
+def is_exact() -> bool:
+    """Whether the extreme sums are right on this machine."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = ERROR
-    for key, value in entries.items():
-        options.add_session_config_entry(key, value)
     session = onnxruntime.InferenceSession(str(PROBE), options, providers=["CPUExecutionProvider"])
     steps = np.array([255, 0, 254, 1, 129, 127], np.uint8)
     rows = np.concatenate([np.repeat(steps[:, None], INPUTS, axis=1), np.resize(steps, (5, INPUTS))])

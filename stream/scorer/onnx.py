@@ -36,7 +36,7 @@ from stream.bundle import MODEL, TOKENIZER, Manifest
 from stream.errors import BundleError, DependencyError
 from stream.scorer.contract import Lanes
 from stream.scorer.gpu import GpuRunner
-from stream.scorer.integers import session_entries
+from stream.scorer.integers import require_exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -272,9 +272,8 @@ def open_session(
                 f"CUDA was demanded (provider cuda) and {path} computes in int8, which is for CPUs: use "
                 "--provider auto or cpu, or export it with --target cuda."
             )
+        require_exact()
         provider = "cpu"
-        for key, value in session_entries().items():
-            options.add_session_config_entry(key, value)
     options.intra_op_num_threads = 1
     options.enable_mem_pattern = False
     options.log_severity_level = ERROR
