@@ -4,8 +4,9 @@ A product is ``uint8 (rows, inputs) x int8 (inputs, outputs)``, exact in int32; 
 the columns' scales, the graph by the rows'.
 
 Rules:
-- A row's scale is found of the row alone, as the batch runs: what a text says does not depend on batch
-  mates, on their order or on padding, not even in the last bit of a product.
+- A row's scale is found of the row alone, as the batch runs: batch mates and their order change nothing, not
+  even a bit. Padding changes the order of additions in a softmax, by the last bit of a float32; rarely that
+  bit decides a step. The parity gate says how much it comes to.
 - Activations come as steps around 128, and where a GELU made them from their least number up
   (``export/rounding.py``); the product takes 128, or nothing, off again.
 - Queries, keys and values read the same steps.
