@@ -35,8 +35,9 @@ TEXTS = 1_200
 JUDGED_TEXTS = 128
 """Of them, those on which the products are compared with one another."""
 
-FINE_SHARE = 0.25
-"""Of the linear layers' multiplications, done twice."""
+FINE_SHARE = 0.05
+"""Of the linear layers' multiplications, done twice. More of them come nearer to the checkpoint; at 0.25,
+CTranslate2's int8 is the faster one (docs/decisions/0016-scorer.md)."""
 
 TOKENS = 2_048
 """Padded tokens of a batch."""
@@ -207,7 +208,7 @@ def rounded_rows(rows: NDArray[np.float32], product: Product) -> NDArray[np.floa
     """
     weight, columns = product.rounded
     if product.smoothing is not None:
-        rows = rows * (1 / product.smoothing)
+        rows = (rows * (1 / product.smoothing)).astype(np.float32)
     if product.offset is None:
         scales = np.maximum(np.abs(rows).max(axis=1) / np.float32(STEPS), np.float32(LEAST_SCALE))
         steps = np.clip(np.rint(rows / scales[:, None]), -MIDDLE, MIDDLE - 1)

@@ -113,7 +113,9 @@ class Int8:
         made = _product(graph, steps.steps, factor, columns, steps.zero)
         if product.fine:
             left = _left_over(graph, steps)
-            made = graph.node("Add", [made, _product(graph, left, factor, columns / FINER, MIDDLE)])
+            made = graph.node(
+                "Add", [made, _product(graph, left, factor, columns / np.float32(FINER), MIDDLE)]
+            )
         return graph.node("Mul", [made, steps.column])
 
 

@@ -163,6 +163,6 @@ def shift_of(largest: NDArray[np.float32], offset: float) -> tuple[NDArray[np.fl
 
 
 def _scales(weight: NDArray[np.float32]) -> NDArray[np.float32]:
-    scales = np.abs(weight).max(axis=0) / np.float32(STEPS)
+    scales: NDArray[np.float32] = (np.abs(weight).max(axis=0) / STEPS).astype(np.float32)
     scales[scales == 0] = 1
-    return scales.astype(np.float32)
+    return scales
