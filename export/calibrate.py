@@ -40,7 +40,7 @@ FINE_SHARE = 0.05
 CTranslate2's int8 is the faster one (docs/decisions/0016-scorer.md)."""
 
 TOKENS = 2_048
-"""Padded tokens of a batch."""
+"""Padded tokens of a batch; where gradients are kept, a quarter of them."""
 
 QUERY, KEY, VALUE = (f"attention.self.{each}" for each in ("query", "key", "value"))
 OUT, INNER, LAST = "attention.output.dense", "intermediate.dense", "output.dense"
@@ -133,11 +133,11 @@ def observe(
     return {watch.name: watch.seen() for watch in watching}
 
 
-def _batches(encoded: Sequence[list[int]]) -> Iterator[list[list[int]]]:
-    """Texts of rising length, so many that their padding makes at most TOKENS."""
+def _batches(encoded: Sequence[list[int]], tokens: int = TOKENS) -> Iterator[list[list[int]]]:
+    """Texts of rising length, so many at once that they make at most so many padded tokens."""
     batch: list[list[int]] = []
     for ids in encoded:
-        if batch and (len(batch) + 1) * len(ids) > TOKENS:
+        if batch and (len(batch) + 1) * len(ids) > tokens:
             yield batch
             batch = []
         batch.append(ids)
@@ -256,7 +256,7 @@ def sensitivities(
     hooks = [watch(name) for name in products]
     encoded = sorted((each.ids for each in tokenizer.encode_batch_fast(list(texts))), key=len)
     try:
-        for batch in _batches(encoded):
+        for batch in _batches(encoded, TOKENS // 4):
             with torch.enable_grad():
                 first, second = network(**_tensors(network, batch)).logits.topk(2, dim=1).values.T
                 (first - second).sum().backward()
