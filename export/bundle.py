@@ -381,7 +381,7 @@ Against the PyTorch checkpoint, on {compared}
 def _integers(manifest: bundle.Manifest) -> str:
     if not manifest.computes_int8:
         return ""
-    said = " It is for CPUs; on x86 its speed needs VNNI."
+    said = " It is for CPUs; on x86 it needs VNNI."
     if manifest.fine_products:
         said += f"\nWith activations of 16 bits: {', '.join(manifest.fine_products)}."
     return said
