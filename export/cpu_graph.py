@@ -44,6 +44,9 @@ class NotRecognised(Exception):  # noqa: N818 - it is no error: the graph stays 
 class Arithmetic(Protocol):
     """What the linear layers between tokens are computed in, and where their biases go."""
 
+    gelu: str
+    """ONNX Runtime's operator that adds a bias and applies the GELU."""
+
     def biases(self, plain: Plain, layers: int) -> dict[str, NDArray[np.float32]]:
         """Of each norm, each query and each GELU, by module; whatever it moved into them included."""
         ...
@@ -275,7 +278,7 @@ class Recast:
         tokens = self.node("Add", [self._linear(seen, f"{at}.attention.output.dense"), tokens])
         tokens = self._norm(tokens, f"{at}.attention.output.LayerNorm", biases)
         inner = self._linear(tokens, f"{at}.intermediate.dense")
-        inner = self.node("BiasGelu", [inner, self.constant(biases[f"{at}.intermediate.dense"])], ORT)
+        inner = self.node(self._arithmetic.gelu, [inner, self.constant(biases[f"{at}.intermediate.dense"])], ORT)
         tokens = self.node("Add", [self._linear(inner, f"{at}.output.dense"), tokens])
         return self._norm(tokens, f"{at}.output.LayerNorm", biases)
 
@@ -368,6 +371,8 @@ class Recast:
 
 class Float32:
     """The stored weights, widened; biases folded into one another."""
+
+    gelu = "BiasGelu"
 
     def biases(self, plain: Plain, layers: int) -> dict[str, NDArray[np.float32]]:
         """Such that all others are zero."""
