@@ -278,7 +278,9 @@ class Recast:
         tokens = self.node("Add", [self._linear(seen, f"{at}.attention.output.dense"), tokens])
         tokens = self._norm(tokens, f"{at}.attention.output.LayerNorm", biases)
         inner = self._linear(tokens, f"{at}.intermediate.dense")
-        inner = self.node(self._arithmetic.gelu, [inner, self.constant(biases[f"{at}.intermediate.dense"])], ORT)
+        inner = self.node(
+            self._arithmetic.gelu, [inner, self.constant(biases[f"{at}.intermediate.dense"])], ORT
+        )
         tokens = self.node("Add", [self._linear(inner, f"{at}.output.dense"), tokens])
         return self._norm(tokens, f"{at}.output.LayerNorm", biases)
 
