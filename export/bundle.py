@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from export.calibrate import FINE_SHARE, round_network
 from export.cpu_graph import recast
 from export.gpu_graph import fuse
+from export.int8_graph import Int8
 from export.kinds import check_fit, columns_of
 from export.onnx import OPSET, export_onnx
 from export.parity import Sample, beyond, measure
@@ -39,7 +41,8 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from export.gpu_graph import Target
-    from export.storage import Storage
+    from export.int8_graph import Product
+    from export.storage import Compute, Storage
     from models.checkpoint import TrainingRecord
     from stream.core.events import Label
     from stream.core.reference import Reference
@@ -75,6 +78,8 @@ def write_bundle(
     force: bool = False,
     target: Target = "cpu",
     tail_tokens: int = 0,
+    calibrate: Sequence[str] | None = None,
+    fine_share: float = FINE_SHARE,
 ) -> Exported:
     """Exports, checks and writes a bundle at ``out``; one that is there is replaced.
 
@@ -90,6 +95,8 @@ def write_bundle(
         target: what the graph is made for: ``cpu`` runs anywhere and is quick on CPUs, ``cuda`` is fused and
             computed in float16, runs on NVIDIA GPUs alone, and is compared on one.
         tail_tokens: of a text longer than the record's ``max_length``, how many of its last are read.
+        calibrate: real texts, none of those compared on: the linear layers are computed in int8 then.
+        fine_share: of their work, how much is done twice, finely: where rounding moves scores most.
 
     Raises:
         DependencyError: the target is ``cuda`` and there is no GPU to compare it on.
@@ -102,20 +109,31 @@ def write_bundle(
     check_fit(network.config, tokenizer, record.max_length)
     if out.exists() and not (out / bundle.MANIFEST).is_file():
         raise UsageError(f"{out} exists and is not a bundle; name another folder with --out.")
+    products: dict[str, Product] = {}
+    if calibrate is not None:
+        products = round_network(network, tokenizer, calibrate, fine_share=fine_share)
+    computed: Compute = "float32" if calibrate is None else "int8"
     fresh = out.with_name(f".{out.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
     try:
-        _write_model(network, fresh / bundle.MODEL, storage, columns, target)
+        arithmetic = Int8(products) if calibrate is not None else None
+        _write_model(network, fresh / bundle.MODEL, storage, columns, target, arithmetic)
         (fresh / bundle.TOKENIZER).write_text(compact(tokenizer), encoding="utf-8")
         pad_id = int(network.config.pad_token_id or 0)
         manifest = _manifest(
-            record, storage, labels, pad_id=pad_id, tail_tokens=tail_tokens, folder=fresh, target=target
+            record,
+            _precision(storage, computed, target),
+            labels,
+            pad_id=pad_id,
+            tail_tokens=tail_tokens,
+            folder=fresh,
+            fine_products=tuple(name for name, each in products.items() if each.fine),
         )
         # The same tokens before checkpoint and bundle: what is read of a long text is no matter of parity.
         heads = msgspec.structs.replace(manifest, tail_tokens=0)
         found = measure(network, tokenizer, _scorers(fresh, heads, target), sample, columns=columns)
-        forced = [why for each in found for why in beyond(each, storage)]
+        forced = [why for each in found for why in beyond(each, storage, computed)]
         if forced and not force:
             raise BundleError(f"{' '.join(forced)} No bundle was written.")
         parity = found[0]
@@ -138,7 +156,14 @@ def write_bundle(
     return Exported(out, manifest, parity, size)
 
 
-def _write_model(network: Any, path: Path, storage: Storage, columns: Sequence[int], target: Target) -> None:
+def _write_model(
+    network: Any,
+    path: Path,
+    storage: Storage,
+    columns: Sequence[int],
+    target: Target,
+    arithmetic: Int8 | None,
+) -> None:
     full = path.with_suffix(".float32")
     in_order = list(columns) == sorted(columns)
     export_onnx(network, full, columns=None if in_order else columns)
@@ -153,19 +178,37 @@ def _write_model(network: Any, path: Path, storage: Storage, columns: Sequence[i
         )
     else:
         store(full, path, storage)
-        recast(path, path)
+        if not recast(path, path, arithmetic) and arithmetic:
+            raise UsageError(
+                "The checkpoint cannot be computed in int8: its graph is not that of a mean-pooled BERT whose"
+                " columns are in our order; export it with --compute float32."
+            )
     full.unlink()
+
+
+def _precision(storage: Storage, computed: Compute, target: Target) -> str:
+    """How weights are stored and computed with.
+
+    >>> _precision("float16+int8-words", "int8", "cpu")
+    'stored int8 and float16, computed int8, a scale for each row'
+    """
+    if target == "cuda":
+        return "stored and computed float16, for CUDA"
+    if computed == "float32":
+        return f"stored {storage}, computed float32"
+    others = "" if storage == "int8" else f" and {storage.removesuffix('+int8-words')}"
+    return f"stored int8{others}, computed int8, a scale for each row"
 
 
 def _manifest(
     record: TrainingRecord,
-    storage: Storage,
+    precision: str,
     labels: tuple[Label, ...],
     *,
     pad_id: int,
     tail_tokens: int,
     folder: Path,
-    target: Target,
+    fine_products: tuple[str, ...] = (),
 ) -> bundle.Manifest:
     made = bundle.Manifest(
         format=bundle.FORMAT,
@@ -184,9 +227,8 @@ def _manifest(
         pad_id=pad_id,
         temperature=record.temperature,
         neutral_band=record.neutral_band if len(labels) == 2 else 0.0,
-        precision="stored and computed float16, for CUDA"
-        if target == "cuda"
-        else f"stored {storage}, computed float32",
+        precision=precision,
+        fine_products=fine_products,
         opset=OPSET,
         base_model=record.base_model,
         base_licence=record.base_licence,
@@ -325,7 +367,7 @@ Of {manifest.base_model} ({manifest.base_licence}): {network};
 logits of {", ".join(manifest.labels)}.
 It reads {_read(manifest)} of a text, a review's title first. Logits are divided by the
 temperature {manifest.temperature:.3f}{undecided if len(manifest.labels) == 2 else ""}.
-Weights: {manifest.precision}; ONNX opset {manifest.opset}.
+Weights: {manifest.precision}; ONNX opset {manifest.opset}.{_integers(manifest)}
 
 ## Training data
 
@@ -347,6 +389,15 @@ Against the PyTorch checkpoint, on {compared}
 
 {caveats}
 """
+
+
+def _integers(manifest: bundle.Manifest) -> str:
+    if not manifest.computes_int8:
+        return ""
+    said = " It is for CPUs; on x86 it needs VNNI."
+    if manifest.fine_products:
+        said += f"\nWith activations of 16 bits: {', '.join(manifest.fine_products)}."
+    return said
 
 
 def _read(manifest: bundle.Manifest) -> str:

@@ -9,12 +9,12 @@ import msgspec
 import typer
 
 from export.gpu_graph import Target  # noqa: TC001  # msgspec and typer read the annotation
-from export.storage import Storage  # noqa: TC001
+from export.storage import Compute, Storage  # noqa: TC001
 from models.recipe import options
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from stream.core.events import Label
 
@@ -38,6 +38,9 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     target: Target = "cpu"
     tail_tokens: int = 0
+    compute: Compute = "float32"
+    calibrate: tuple[str, ...] = ()
+    """Of int8: texts that the layers are rounded for, as ``texts``."""
 
 
 def register(app: typer.Typer) -> None:
@@ -98,6 +101,20 @@ def export(
         int | None,
         typer.Option(min=0, help="How many of the tokens read of a long text are its last ones. [0]"),
     ] = None,
+    compute: Annotated[
+        Compute | None,
+        typer.Option(
+            help="`int8`: linear layers in products of integers, for CPUs, on x86 with VNNI; wants"
+            " --calibrate. [float32]"
+        ),
+    ] = None,
+    calibrate: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Texts that int8 is rounded for, like those to come: prepared sets (their training split),"
+            " tables or .txt; may be repeated. Texts that are compared on are left out."
+        ),
+    ] = None,
 ) -> None:
     """Exports a checkpoint as a bundle, after checking that both say the same.
 
@@ -122,11 +139,14 @@ def export(
         force=force,
         target=target,
         tail_tokens=tail_tokens,
+        compute=compute,
+        calibrate=calibrate or None,
     )
     if not chosen.checkpoint or not chosen.out:
         raise UsageError("Name the checkpoint and the bundle's folder --out, here or in the recipe.")
     if bool(chosen.data) == bool(chosen.texts):
         raise UsageError("Name the real texts to compare on: --data FOLDER or --texts FILE.")
+    _check_compute(chosen)
     require_training_extra()
     from rich.console import Console
 
@@ -150,6 +170,7 @@ def export(
     # Spread over all that was read: a file's beginning may be all of one kind.
     some = found[:: -(-len(found) // PARITY_TEXTS)]
     sample = Sample([text for text, _ in some], [label for _, label in some])
+    calibration = _calibration(chosen, sample.texts) if chosen.compute == "int8" else None
     with Console(stderr=True).status(f"exporting, and comparing on {len(some)} texts"):
         done = write_bundle(
             network,
@@ -162,6 +183,7 @@ def export(
             force=chosen.force,
             target=chosen.target,
             tail_tokens=chosen.tail_tokens,
+            calibrate=calibration,
         )
     answer = {
         "path": str(done.path),
@@ -171,6 +193,28 @@ def export(
         "forced": list(done.manifest.forced),
     }
     print(msgspec.json.encode(answer).decode())
+
+
+def _check_compute(chosen: ExportOptions) -> None:
+    """That what is said of int8 belongs together."""
+    if chosen.compute == "int8" and not chosen.calibrate:
+        raise UsageError("--compute int8 wants texts like those to come: name them with --calibrate FILE.")
+    if chosen.compute != "int8" and chosen.calibrate:
+        raise UsageError("--calibrate is for --compute int8; give both, or neither.")
+    if chosen.compute == "int8" and chosen.target == "cuda":
+        raise UsageError("--compute int8 is for CPUs; leave --target cuda away, which computes in float16.")
+
+
+def _calibration(chosen: ExportOptions, compared: Sequence[str]) -> list[str]:
+    """Texts to calibrate on, none of which is compared on."""
+    from models.unlabelled import read_unlabelled
+
+    held_out = set(compared)
+    found = [each for each in read_unlabelled(chosen.calibrate, chosen.column) if each not in held_out]
+    if not found:
+        where = ", ".join(chosen.calibrate)
+        raise UsageError(f"There are no texts in {where} that are not compared on, too; calibrate on others.")
+    return found
 
 
 def _named(labels: str) -> tuple[Label, ...] | None:

@@ -23,7 +23,7 @@ Rules:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -37,16 +37,32 @@ BIG = 1e9
 """Taken off the scores of padding: their exponentials are zero exactly, as with the plain graph's."""
 
 
-class _NotRecognised(Exception):  # noqa: N818 - it is no error: the graph stays as it is
+class NotRecognised(Exception):  # noqa: N818 - it is no error: the graph stays as it is
     """The graph is not that of a mean-pooled BERT."""
 
 
-def recast(source: Path, target: Path) -> bool:
+class Arithmetic(Protocol):
+    """What the linear layers between tokens are computed in, and where their biases go."""
+
+    gelu: str
+    """ONNX Runtime's operator that adds a bias and applies the GELU."""
+
+    def biases(self, plain: Plain, layers: int) -> dict[str, NDArray[np.float32]]:
+        """Of each norm, each query and each GELU, by module; whatever it moved into them included."""
+        ...
+
+    def linear(self, graph: Recast, tokens: str, module: str) -> str:
+        """Adds the product of ``tokens`` with a module's weight, and the biases that were not moved."""
+        ...
+
+
+def recast(source: Path, target: Path, arithmetic: Arithmetic | None = None) -> bool:
     """Writes the model ``source`` to ``target`` in the form above.
 
     Args:
         source: what ``export_onnx`` wrote, stored in any way; may be ``target``.
         target: file to write.
+        arithmetic: of the linear layers; ``Float32`` by default.
 
     Returns:
         Whether it was recognised; else nothing is written.
@@ -55,8 +71,8 @@ def recast(source: Path, target: Path) -> bool:
 
     model = onnx.load(str(source))
     try:
-        graph = _Recast(model.graph).graph()
-    except _NotRecognised:
+        graph = Recast(model.graph, arithmetic or Float32()).graph()
+    except NotRecognised:
         return False
     opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(ORT, 1)]
     new = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=model.ir_version)
@@ -65,7 +81,7 @@ def recast(source: Path, target: Path) -> bool:
     return True
 
 
-class _Plain:
+class Plain:
     """The plain graph's weights by the module they belong to."""
 
     def __init__(self, graph: Any) -> None:
@@ -87,12 +103,12 @@ class _Plain:
             return np.asarray(self._read(self.tensors[name]), np.float32)
         node = self.makers.get(name)
         if node is None:
-            raise _NotRecognised
+            raise NotRecognised
         if node.op_type == "Cast":
             return self.value(node.input[0])
         if node.op_type == "Mul":
             return self.value(node.input[0]) * self.value(node.input[1])
-        raise _NotRecognised
+        raise NotRecognised
 
     def parameter(self, name: str) -> NDArray[np.float32]:
         """A bias or a norm's weight, by its name in the checkpoint."""
@@ -102,14 +118,14 @@ class _Plain:
         """The name of the weight, (inputs, outputs), that a linear layer multiplies with."""
         node = self._operands.get(module)
         if node is None:
-            raise _NotRecognised
+            raise NotRecognised
         return str(node.input[1])
 
     def epsilon(self, module: str) -> float:
         """A norm's."""
         node = self._operands.get(module)
         if node is None:
-            raise _NotRecognised
+            raise NotRecognised
         return float(next((each.f for each in node.attribute if each.name == "epsilon"), 1e-5))
 
     def table(self, module: str) -> NDArray[np.float32]:
@@ -132,58 +148,59 @@ class _Plain:
         return [*nodes, node], tensors
 
 
-class _Recast:
+class Recast:
     """Builds the new graph, node by node; names of intermediate results are numbers."""
 
-    def __init__(self, plain: Any) -> None:
-        self._plain = _Plain(plain)
+    def __init__(self, plain: Any, arithmetic: Arithmetic) -> None:
+        self.plain = Plain(plain)
+        self._arithmetic = arithmetic
         self._source = plain
         self._nodes: list[Any] = []
         self._tensors: dict[str, Any] = {}
         self._count = 0
         names = {each.name for each in plain.input}
         if names != {"input_ids", "attention_mask"} or [each.name for each in plain.output] != ["logits"]:
-            raise _NotRecognised
-        if "network.classifier.bias" not in self._plain.tensors or self._layers() == 0:
-            raise _NotRecognised
+            raise NotRecognised
+        if "network.classifier.bias" not in self.plain.tensors or self.layers() == 0:
+            raise NotRecognised
         if any("pooler" in node.name for node in plain.node):
-            raise _NotRecognised
+            raise NotRecognised
         if not any(node.op_type == "ReduceSum" for node in plain.node):
-            raise _NotRecognised  # pooled by the first token
-        if sum(node.op_type == "Erf" for node in plain.node) != self._layers():
-            raise _NotRecognised  # another activation than GELU
+            raise NotRecognised  # pooled by the first token
+        if sum(node.op_type == "Erf" for node in plain.node) != self.layers():
+            raise NotRecognised  # another activation than GELU
 
     def graph(self) -> Any:
+        """The new graph."""
         from onnx import helper
 
-        plain = self._plain
-        biases = self._folded()
-        mask = self._node("Cast", ["attention_mask"], to=1)
+        biases = self._arithmetic.biases(self.plain, self.layers())
+        mask = self.node("Cast", ["attention_mask"], to=1)
         penalty, is_padded = self._penalty(mask)
         tokens = self._embedding(biases)
-        for layer in range(self._layers()):
+        for layer in range(self.layers()):
             tokens = self._layer(layer, tokens, biases, penalty, is_padded)
         # The mean of each text's tokens as a product with its mask: (batch, 1, length) x (batch, length,
         # width).
-        tokens = self._node("Transpose", [tokens], perm=[1, 0, 2])
-        axis = self._constant(np.array([1], np.int64))
-        total = self._node("MatMul", [self._node("Unsqueeze", [mask, axis]), tokens])
-        total = self._node("Squeeze", [total, axis])
-        mean = self._node("Div", [total, self._node("ReduceSum", [mask, axis], keepdims=1)])
+        tokens = self.node("Transpose", [tokens], perm=[1, 0, 2])
+        axis = self.constant(np.array([1], np.int64))
+        total = self.node("MatMul", [self.node("Unsqueeze", [mask, axis]), tokens])
+        total = self.node("Squeeze", [total, axis])
+        mean = self.node("Div", [total, self.node("ReduceSum", [mask, axis], keepdims=1)])
         columns = self._classifier_columns()
-        weight = self._constant(columns[0])
+        weight = self.constant(columns[0])
         self._nodes.append(
-            helper.make_node("Gemm", [mean, weight, self._constant(columns[1])], ["logits"], name="logits")
+            helper.make_node("Gemm", [mean, weight, self.constant(columns[1])], ["logits"], name="logits")
         )
-        del plain
         return helper.make_graph(
             self._nodes, "recast", self._source.input, self._source.output, list(self._tensors.values())
         )
 
-    def _layers(self) -> int:
+    def layers(self) -> int:
+        """Of the encoder."""
         name = "network.bert.encoder.layer.{}.attention.self.query.bias"
         layers = 0
-        while name.format(layers) in self._plain.tensors:
+        while name.format(layers) in self.plain.tensors:
             layers += 1
         return layers
 
@@ -191,14 +208,176 @@ class _Recast:
         """The classifier's weight (width, labels) and bias."""
         last = [node for node in self._source.node if node.op_type == "Gemm"]
         if len(last) != 1 or last[0].output[0] != "logits":
-            raise _NotRecognised  # its columns were put into another order
-        weight = self._plain.value(last[0].input[1])
+            raise NotRecognised  # its columns were put into another order
+        weight = self.plain.value(last[0].input[1])
         transposed = any(each.name == "transB" and each.i for each in last[0].attribute)
-        return (weight.T if transposed else weight), self._plain.value(last[0].input[2])
+        return (weight.T if transposed else weight), self.plain.value(last[0].input[2])
 
-    def _folded(self) -> dict[str, NDArray[np.float32]]:
-        """Norms' biases, queries' and the GELU's, such that all others are zero."""
-        plain = self._plain
+    def _penalty(self, mask: str) -> tuple[str, str]:
+        """What is added to the scores of each text's padding (batch, 1, 1, length); whether there is any."""
+        one, big = self.constant(np.array(1, np.float32)), self.constant(np.array(BIG, np.float32))
+        off = self.node("Mul", [self.node("Sub", [mask, one]), big])
+        penalty = self.node("Unsqueeze", [off, self.constant(np.array([1, 2], np.int64))])
+        least = self.node("ReduceMin", [mask], keepdims=0)
+        return penalty, self.node("Less", [least, one])
+
+    def _embedding(self, biases: dict[str, NDArray[np.float32]]) -> str:
+        """Tokens (length, batch, width): the sequence comes first from here on."""
+        place = "bert.embeddings"
+        plain = self.plain
+        ids = self.node("Transpose", ["input_ids"], perm=[1, 0])
+        words = f"network.{place}.word_embeddings.weight"
+        if f"{words}.int8" in plain.tensors:
+            steps, scales = (self.stored(f"{words}.{part}") for part in ("int8", "scale"))
+            rows = self.node("Cast", [self.node("Gather", [steps, ids], axis=0)], to=1)
+            tokens = self.node("Mul", [rows, self.node("Gather", [scales, ids], axis=0)])
+        else:
+            tokens = self.node("Gather", [self.stored(words), ids], axis=0)
+        places = (
+            plain.table(f"{place}.position_embeddings") + plain.table(f"{place}.token_type_embeddings")[0]
+        )
+        length = self.node("Shape", ["input_ids"], start=1, end=2)
+        zero = self.constant(np.array([0], np.int64))
+        cut = self.node("Slice", [self.constant(places), zero, length, zero])
+        tokens = self.node(
+            "Add", [tokens, self.node("Unsqueeze", [cut, self.constant(np.array([1], np.int64))])]
+        )
+        return self._norm(tokens, f"{place}.LayerNorm", biases)
+
+    def _layer(
+        self, layer: int, tokens: str, biases: dict[str, NDArray[np.float32]], penalty: str, is_padded: str
+    ) -> str:
+        at = f"bert.encoder.layer.{layer}"
+        width = len(biases[f"{at}.attention.self.query"])
+        heads = self._heads(layer)
+        split = self.constant(np.array([0, 0, heads, width // heads], np.int64))
+        query = self._linear(tokens, f"{at}.attention.self.query")
+        query = self.node("Add", [query, self.constant(biases[f"{at}.attention.self.query"])])
+        query, key, value = (
+            self.node("Reshape", [each, split])
+            for each in (
+                query,
+                self._linear(tokens, f"{at}.attention.self.key"),
+                self._linear(tokens, f"{at}.attention.self.value"),
+            )
+        )
+        # transBatch: the operand's first axis is the last but one of the product's, (batch, heads) lead it.
+        scores = self.node(
+            "FusedMatMul",
+            [query, key],
+            ORT,
+            transBatchA=1,
+            transBatchB=1,
+            transB=1,
+            alpha=float((width // heads) ** -0.5),
+        )
+        shares = self._softmax(scores, penalty, is_padded)
+        seen = self.node("FusedMatMul", [shares, value], ORT, transBatchB=1, alpha=1.0)
+        seen = self.node("Transpose", [seen], perm=[2, 0, 1, 3])
+        seen = self.node("Reshape", [seen, self.constant(np.array([0, 0, width], np.int64))])
+        tokens = self.node("Add", [self._linear(seen, f"{at}.attention.output.dense"), tokens])
+        tokens = self._norm(tokens, f"{at}.attention.output.LayerNorm", biases)
+        inner = self._linear(tokens, f"{at}.intermediate.dense")
+        inner = self.node(
+            self._arithmetic.gelu, [inner, self.constant(biases[f"{at}.intermediate.dense"])], ORT
+        )
+        tokens = self.node("Add", [self._linear(inner, f"{at}.output.dense"), tokens])
+        return self._norm(tokens, f"{at}.output.LayerNorm", biases)
+
+    def _heads(self, layer: int) -> int:
+        """Of the constant that the plain graph splits queries by: (batch, length, heads, width of a head)."""
+        place = f"/network/bert/encoder/layer.{layer}/attention/self/"
+        for node in self._source.node:
+            if node.op_type == "Softmax" and node.name.startswith(place):
+                break
+        else:
+            raise NotRecognised
+        wanted = f"{place}query/Add_output_0"
+        reshape = next(
+            (each for each in self._source.node if each.op_type == "Reshape" and each.input[0] == wanted),
+            None,
+        )
+        concat = self.plain.makers.get(reshape.input[1]) if reshape else None
+        if concat is None or concat.op_type != "Concat":
+            raise NotRecognised
+        size = self._integer(concat.input[3])
+        width = len(self.plain.parameter(f"bert.encoder.layer.{layer}.attention.self.query.bias"))
+        if size < 1 or width % size:
+            raise NotRecognised
+        return width // size
+
+    def _integer(self, name: str) -> int:
+        from onnx import numpy_helper
+
+        if name in self.plain.tensors:
+            return int(numpy_helper.to_array(self.plain.tensors[name]).item())
+        node = self.plain.makers.get(name)
+        if node is None or node.op_type != "Constant":
+            raise NotRecognised
+        return int(numpy_helper.to_array(node.attribute[0].t).item())
+
+    def _softmax(self, scores: str, penalty: str, is_padded: str) -> str:
+        from onnx import TensorProto, helper
+
+        def branch(name: str, nodes: list[Any]) -> Any:
+            out = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+            return helper.make_graph(nodes, name, [], [out])
+
+        out = f"{scores}.shares"
+        masked = [
+            helper.make_node("Add", [scores, penalty], [f"{out}.masked"]),
+            helper.make_node("Softmax", [f"{out}.masked"], [f"{out}.padded"], axis=-1),
+        ]
+        bare = [helper.make_node("Softmax", [scores], [f"{out}.bare"], axis=-1)]
+        return self.node(
+            "If", [is_padded], then_branch=branch("padded", masked), else_branch=branch("bare", bare)
+        )
+
+    def _norm(self, tokens: str, module: str, biases: dict[str, NDArray[np.float32]]) -> str:
+        weight = self.constant(self.plain.parameter(f"{module}.weight"))
+        return self.node(
+            "LayerNormalization",
+            [tokens, weight, self.constant(biases[module])],
+            axis=-1,
+            epsilon=self.plain.epsilon(module),
+        )
+
+    def _linear(self, tokens: str, module: str) -> str:
+        return self._arithmetic.linear(self, tokens, module)
+
+    def stored(self, name: str) -> str:
+        """A weight of the plain graph, with what widens it."""
+        nodes, tensors = self.plain.widening(name)
+        for tensor in tensors:
+            self._tensors[tensor.name] = tensor
+        self._nodes += nodes
+        return name
+
+    def constant(self, value: NDArray[Any]) -> str:
+        """A new tensor's name."""
+        from onnx import numpy_helper
+
+        name = f"constant.{len(self._tensors)}"
+        self._tensors[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
+        return name
+
+    def node(self, kind: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:
+        """The name of a new node's output."""
+        from onnx import helper
+
+        out = f"{kind}.{self._count}"
+        self._count += 1
+        self._nodes.append(helper.make_node(kind, inputs, [out], name=out, domain=domain, **attributes))
+        return out
+
+
+class Float32:
+    """The stored weights, widened; biases folded into one another."""
+
+    gelu = "BiasGelu"
+
+    def biases(self, plain: Plain, layers: int) -> dict[str, NDArray[np.float32]]:
+        """Such that all others are zero."""
         biases: dict[str, NDArray[np.float64]] = {}
 
         def bias(module: str) -> NDArray[np.float64]:
@@ -210,7 +389,7 @@ class _Recast:
             return plain.value(plain.linear(module)).astype(np.float64)
 
         norm = "bert.embeddings.LayerNorm"
-        for layer in range(self._layers()):
+        for layer in range(layers):
             at = f"bert.encoder.layer.{layer}"
             value, out = weight(f"{at}.attention.self.value"), weight(f"{at}.attention.output.dense")
             wanted = bias(f"{at}.attention.output.dense") + bias(f"{at}.attention.self.value") @ out
@@ -228,158 +407,9 @@ class _Recast:
             bias(norm)
         return {name: each.astype(np.float32) for name, each in biases.items()}
 
-    def _penalty(self, mask: str) -> tuple[str, str]:
-        """What is added to the scores of each text's padding (batch, 1, 1, length); whether there is any."""
-        one, big = self._constant(np.array(1, np.float32)), self._constant(np.array(BIG, np.float32))
-        off = self._node("Mul", [self._node("Sub", [mask, one]), big])
-        penalty = self._node("Unsqueeze", [off, self._constant(np.array([1, 2], np.int64))])
-        least = self._node("ReduceMin", [mask], keepdims=0)
-        return penalty, self._node("Less", [least, one])
-
-    def _embedding(self, biases: dict[str, NDArray[np.float32]]) -> str:
-        """Tokens (length, batch, width): the sequence comes first from here on."""
-        place = "bert.embeddings"
-        plain = self._plain
-        ids = self._node("Transpose", ["input_ids"], perm=[1, 0])
-        words = f"network.{place}.word_embeddings.weight"
-        if f"{words}.int8" in plain.tensors:
-            steps, scales = (self._stored(f"{words}.{part}") for part in ("int8", "scale"))
-            rows = self._node("Cast", [self._node("Gather", [steps, ids], axis=0)], to=1)
-            tokens = self._node("Mul", [rows, self._node("Gather", [scales, ids], axis=0)])
-        else:
-            tokens = self._node("Gather", [self._stored(words), ids], axis=0)
-        places = (
-            plain.table(f"{place}.position_embeddings") + plain.table(f"{place}.token_type_embeddings")[0]
-        )
-        length = self._node("Shape", ["input_ids"], start=1, end=2)
-        zero = self._constant(np.array([0], np.int64))
-        cut = self._node("Slice", [self._constant(places), zero, length, zero])
-        tokens = self._node(
-            "Add", [tokens, self._node("Unsqueeze", [cut, self._constant(np.array([1], np.int64))])]
-        )
-        return self._norm(tokens, f"{place}.LayerNorm", biases)
-
-    def _layer(
-        self, layer: int, tokens: str, biases: dict[str, NDArray[np.float32]], penalty: str, is_padded: str
-    ) -> str:
-        at = f"bert.encoder.layer.{layer}"
-        width = len(biases[f"{at}.attention.self.query"])
-        heads = self._heads(layer)
-        split = self._constant(np.array([0, 0, heads, width // heads], np.int64))
-        query = self._linear(tokens, f"{at}.attention.self.query")
-        query = self._node("Add", [query, self._constant(biases[f"{at}.attention.self.query"])])
-        query, key, value = (
-            self._node("Reshape", [each, split])
-            for each in (
-                query,
-                self._linear(tokens, f"{at}.attention.self.key"),
-                self._linear(tokens, f"{at}.attention.self.value"),
-            )
-        )
-        # transBatch: the operand's first axis is the last but one of the product's, (batch, heads) lead it.
-        scores = self._node(
-            "FusedMatMul",
-            [query, key],
-            ORT,
-            transBatchA=1,
-            transBatchB=1,
-            transB=1,
-            alpha=float((width // heads) ** -0.5),
-        )
-        shares = self._softmax(scores, penalty, is_padded)
-        seen = self._node("FusedMatMul", [shares, value], ORT, transBatchB=1, alpha=1.0)
-        seen = self._node("Transpose", [seen], perm=[2, 0, 1, 3])
-        seen = self._node("Reshape", [seen, self._constant(np.array([0, 0, width], np.int64))])
-        tokens = self._node("Add", [self._linear(seen, f"{at}.attention.output.dense"), tokens])
-        tokens = self._norm(tokens, f"{at}.attention.output.LayerNorm", biases)
-        inner = self._linear(tokens, f"{at}.intermediate.dense")
-        inner = self._node("BiasGelu", [inner, self._constant(biases[f"{at}.intermediate.dense"])], ORT)
-        tokens = self._node("Add", [self._linear(inner, f"{at}.output.dense"), tokens])
-        return self._norm(tokens, f"{at}.output.LayerNorm", biases)
-
-    def _heads(self, layer: int) -> int:
-        """Of the constant that the plain graph splits queries by: (batch, length, heads, width of a head)."""
-        place = f"/network/bert/encoder/layer.{layer}/attention/self/"
-        for node in self._source.node:
-            if node.op_type == "Softmax" and node.name.startswith(place):
-                break
-        else:
-            raise _NotRecognised
-        wanted = f"{place}query/Add_output_0"
-        reshape = next(
-            (each for each in self._source.node if each.op_type == "Reshape" and each.input[0] == wanted),
-            None,
-        )
-        concat = self._plain.makers.get(reshape.input[1]) if reshape else None
-        if concat is None or concat.op_type != "Concat":
-            raise _NotRecognised
-        size = self._integer(concat.input[3])
-        width = len(self._plain.parameter(f"bert.encoder.layer.{layer}.attention.self.query.bias"))
-        if size < 1 or width % size:
-            raise _NotRecognised
-        return width // size
-
-    def _integer(self, name: str) -> int:
-        from onnx import numpy_helper
-
-        if name in self._plain.tensors:
-            return int(numpy_helper.to_array(self._plain.tensors[name]).item())
-        node = self._plain.makers.get(name)
-        if node is None or node.op_type != "Constant":
-            raise _NotRecognised
-        return int(numpy_helper.to_array(node.attribute[0].t).item())
-
-    def _softmax(self, scores: str, penalty: str, is_padded: str) -> str:
-        from onnx import TensorProto, helper
-
-        def branch(name: str, nodes: list[Any]) -> Any:
-            out = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
-            return helper.make_graph(nodes, name, [], [out])
-
-        out = f"{scores}.shares"
-        masked = [
-            helper.make_node("Add", [scores, penalty], [f"{out}.masked"]),
-            helper.make_node("Softmax", [f"{out}.masked"], [f"{out}.padded"], axis=-1),
-        ]
-        bare = [helper.make_node("Softmax", [scores], [f"{out}.bare"], axis=-1)]
-        return self._node(
-            "If", [is_padded], then_branch=branch("padded", masked), else_branch=branch("bare", bare)
-        )
-
-    def _norm(self, tokens: str, module: str, biases: dict[str, NDArray[np.float32]]) -> str:
-        weight = self._constant(self._plain.parameter(f"{module}.weight"))
-        return self._node(
-            "LayerNormalization",
-            [tokens, weight, self._constant(biases[module])],
-            axis=-1,
-            epsilon=self._plain.epsilon(module),
-        )
-
-    def _linear(self, tokens: str, module: str) -> str:
-        return self._node("MatMul", [tokens, self._stored(self._plain.linear(module))])
-
-    def _stored(self, name: str) -> str:
-        """A weight of the plain graph, with what widens it."""
-        nodes, tensors = self._plain.widening(name)
-        for tensor in tensors:
-            self._tensors[tensor.name] = tensor
-        self._nodes += nodes
-        return name
-
-    def _constant(self, value: NDArray[Any]) -> str:
-        from onnx import numpy_helper
-
-        name = f"constant.{len(self._tensors)}"
-        self._tensors[name] = numpy_helper.from_array(np.ascontiguousarray(value), name)
-        return name
-
-    def _node(self, kind: str, inputs: list[str], domain: str = "", **attributes: Any) -> str:
-        from onnx import helper
-
-        out = f"{kind}.{self._count}"
-        self._count += 1
-        self._nodes.append(helper.make_node(kind, inputs, [out], name=out, domain=domain, **attributes))
-        return out
+    def linear(self, graph: Recast, tokens: str, module: str) -> str:
+        """The product alone: there is no bias left to add."""
+        return graph.node("MatMul", [tokens, graph.stored(graph.plain.linear(module))])
 
 
 def recast_bundle(path: Path, out: Path) -> float:

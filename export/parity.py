@@ -6,6 +6,8 @@ Rules:
 - Every length is among them: what the texts lack is cut from them, end to end.
 - The reference is the checkpoint in PyTorch, float32, one text at a time: no padding at all.
 - Where texts have labels, accuracy and calibration are compared before and after, too.
+- A bundle that computes in int8 has tolerances of its own for logits and probabilities, whatever its storage;
+  those for labels, accuracy, calibration, batch mates and padding are everyone's.
 - Outside a tolerance there is no bundle, unless it is forced; then its manifest says what was wrong.
 """
 
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
-    from export.storage import Storage
+    from export.storage import Compute, Storage
     from stream.core.events import Label
     from stream.scorer.onnx import OnnxScorer, Tokens
 
@@ -46,6 +48,10 @@ LOGIT_TOLERANCE: dict[Storage, float] = {
     "float16+int8-words": 1.0,
 }
 """Most a logit may differ. Wide: where a model is sure, its logits are large and differ without effect."""
+
+COMPUTED_INT8 = 0.15
+COMPUTED_INT8_LOGIT = 1.0
+"""Instead, of a bundle that computes in int8, however the rest is stored."""
 
 LABEL_AGREEMENT = 0.995
 """Least share of texts with the same label."""
@@ -185,24 +191,29 @@ def _against_labels(
     )
 
 
-def beyond(parity: ParityRecord, stored: Storage) -> list[str]:
+def beyond(parity: ParityRecord, stored: Storage, computed: Compute = "float32") -> list[str]:
     """What is outside a tolerance, a sentence each."""
     where = f" on {parity.provider}"
+    tolerance, logit_tolerance, allows = TOLERANCE[stored], LOGIT_TOLERANCE[stored], f"{stored} storage"
+    remedy = "Store it with more bits."
+    if computed == "int8":
+        tolerance, logit_tolerance, allows = COMPUTED_INT8, COMPUTED_INT8_LOGIT, "computing in int8"
+        remedy = "Calibrate it on more texts, or on texts like these, or export it with --compute float32."
     why = []
-    if parity.max_probability_difference > TOLERANCE[stored]:
+    if parity.max_probability_difference > tolerance:
         why.append(
             f"The exported model differs from its checkpoint by {parity.max_probability_difference:.2g} "
-            f"in a probability{where}; {stored} storage allows {TOLERANCE[stored]:g}."
+            f"in a probability{where}; {allows} allows {tolerance:g}."
         )
-    if parity.max_logit_difference > LOGIT_TOLERANCE[stored]:
+    if parity.max_logit_difference > logit_tolerance:
         why.append(
             f"The exported model differs from its checkpoint by {parity.max_logit_difference:.2g} "
-            f"in a logit{where}; {stored} storage allows {LOGIT_TOLERANCE[stored]:g}."
+            f"in a logit{where}; {allows} allows {logit_tolerance:g}."
         )
     if parity.label_agreement < LABEL_AGREEMENT:
         why.append(
             f"The exported model gives {parity.label_agreement:.2%} of the texts the label that its "
-            f"checkpoint does{where}; at least {LABEL_AGREEMENT:.1%} are wanted. Store it with more bits."
+            f"checkpoint does{where}; at least {LABEL_AGREEMENT:.1%} are wanted. {remedy}"
         )
     for what, moved in (("batch mates", parity.batch_difference), ("padding", parity.padding_difference)):
         if moved > BATCH_TOLERANCE:
@@ -213,7 +224,7 @@ def beyond(parity: ParityRecord, stored: Storage) -> list[str]:
     if parity.accuracy and parity.accuracy[0] - parity.accuracy[1] > ACCURACY_TOLERANCE:
         why.append(
             f"Accuracy falls from {parity.accuracy[0]:.4f} to {parity.accuracy[1]:.4f}{where}; at most "
-            f"{ACCURACY_TOLERANCE:g} is allowed. Store it with more bits."
+            f"{ACCURACY_TOLERANCE:g} is allowed. {remedy}"
         )
     if parity.calibration and parity.calibration[1] - parity.calibration[0] > CALIBRATION_TOLERANCE:
         why.append(

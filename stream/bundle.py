@@ -122,6 +122,13 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Of ``max_length``, how many are a longer text's last ones, its closing special token included."""
     reference: Reference | None = None
     """What its texts and scores looked like at export, for the metrics of drift; None of older bundles."""
+    fine_products: tuple[str, ...] = ()
+    """Of a model that computes in int8, the linear layers whose activations have 16 bits."""
+
+    @property
+    def computes_int8(self) -> bool:
+        """Whether its linear layers are products of integers."""
+        return "computed int8" in self.precision
 
 
 LABEL_SETS: tuple[tuple[Label, ...], ...] = (("negative", "positive"), ("negative", "neutral", "positive"))

@@ -29,6 +29,12 @@ def bench_score(
     peer: Annotated[
         list[str] | None, typer.Option(help="Only peers with this in their name; repeatable. All by default.")
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            "--bundle", help="A bundle of the checkpoint that runs beside: `export --compute int8`, say."
+        ),
+    ] = None,
     provider: Annotated[
         Literal["cpu", "cuda"], typer.Option(help="`cuda`: lengths, shares and torch on one GPU, float16.")
     ] = "cpu",
@@ -45,6 +51,8 @@ def bench_score(
 
     from export.bench.texts import gather
 
+    if beside and not checkpoint:
+        raise UsageError("--bundle wants the checkpoint that it was exported from: --checkpoint FOLDER.")
     if provider == "cuda":
         from export.bench import cuda
 
@@ -66,6 +74,7 @@ def bench_score(
             token_budget=token_budget,
             max_length=max_length,
             only=peer or (),
+            beside=beside,
             tell=status.update,
         )
     print(msgspec.json.encode(report).decode()) if as_json else _show(report)

@@ -210,6 +210,18 @@ def exported(course: Course, *, storage: str = "float32") -> OnnxScorer:
     return OnnxScorer(folder, manifest, provider="cpu", threads=course.threads)
 
 
+def of_bundle(course: Course, path: Path) -> OnnxScorer:
+    """A bundle's scorer, reading as many tokens as the others, its logits not divided.
+
+    Raises:
+        BundleError: it is not whole.
+        DependencyError: it computes in int8, and this machine does not, exactly.
+    """
+    manifest = bundle.verify(path)
+    alike = msgspec.structs.replace(manifest, temperature=1.0, max_length=course.max_length, tail_tokens=0)
+    return OnnxScorer(path, alike, provider="cpu", threads=course.threads)
+
+
 def with_sdpa(network: Any) -> Any:
     """The network with fused attention."""
     import copy

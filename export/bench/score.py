@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from stream.scorer.onnx import OnnxScorer
 
 OURS = "reviewpulse"
+OURS_INT8 = "reviewpulse int8"
+OURS_TOO = "reviewpulse, the bundle"
 TORCH = "torch sdpa, sorted"
 PIPELINE = "transformers pipeline, arrival"
 PLAIN = "ONNX Runtime plain, arrival"
@@ -126,6 +128,7 @@ def run(
     token_budget: int,
     max_length: int,
     only: Sequence[str] = (),
+    beside: Path | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Times every contestant on ``texts``.
@@ -140,6 +143,7 @@ def run(
         token_budget: padded tokens in a sorted batch.
         max_length: tokens read of a text.
         only: names of peers (part of them suffices); empty: all.
+        beside: a bundle of the same checkpoint that runs, too: one that computes in int8, say.
         tell: hears what is going on.
     """
     import torch
@@ -153,6 +157,11 @@ def run(
         scorer = contestants.exported(course)
         scorer.warm_up(token_budget)
         runners: dict[str, Any] = {OURS: contestants.ours(scorer, token_budget)}
+        if beside:
+            tell(f"loading {beside}")
+            also = contestants.of_bundle(course, beside)
+            name = OURS_INT8 if also.manifest.computes_int8 else OURS_TOO
+            runners[name] = contestants.ours(also, token_budget)
         missing = []
         for name, (package, ready) in PEERS.items():
             if only and not any(each in name for each in only):

@@ -9,6 +9,8 @@ Rules:
   window's end.
 - The provider that was asked for is the one in use, or loading fails. ONNX Runtime itself only logs a line
   and falls back, and lists CUDA as available where its libraries cannot be loaded.
+- A bundle that computes in int8 is loaded where its products are exact (``integers.py``), and on the CPU
+  alone: the CUDA provider has none of them.
 - Probabilities are calibrated: logits over the bundle's temperature, then a softmax in float32.
 
 Why these session options:
@@ -34,6 +36,7 @@ from stream.bundle import MODEL, TOKENIZER, Manifest
 from stream.errors import BundleError, DependencyError
 from stream.scorer.contract import Lanes
 from stream.scorer.gpu import GpuRunner
+from stream.scorer.integers import require_exact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +81,8 @@ class OnnxScorer:
 
     Raises:
         BundleError: the files do not make a model of the kind a bundle holds.
-        DependencyError: CUDA was demanded and cannot be used.
+        DependencyError: CUDA was demanded and cannot be used, or the bundle computes in int8 and this machine
+            does not, exactly.
     """
 
     def __init__(
@@ -93,7 +97,7 @@ class OnnxScorer:
         self._manifest = manifest
         self._tokenizer = _load_tokenizer(path, manifest)
         self._unknown_id = _unknown_id(self._tokenizer)
-        self._session = open_session(path, provider, device_id)
+        self._session = open_session(path, provider, device_id, computes_int8=manifest.computes_int8)
         on_cpu = self.provider == CPU
         self.lanes = Lanes(threads or usable_cores(), BATCH_COST) if on_cpu else Lanes()
         self._inputs = [each.name for each in self._session.get_inputs()]
@@ -281,14 +285,28 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def open_session(path: Path, provider: Literal["auto", "cpu", "cuda"], device_id: int = 0) -> Any:
+def open_session(
+    path: Path,
+    provider: Literal["auto", "cpu", "cuda"],
+    device_id: int = 0,
+    *,
+    computes_int8: bool = False,
+) -> Any:
     """An inference session on the provider asked for.
 
     Raises:
         BundleError: the model cannot be loaded.
-        DependencyError: CUDA was demanded and cannot be used.
+        DependencyError: CUDA was demanded and cannot be used, or int8 cannot be computed with.
     """
     options = onnxruntime.SessionOptions()
+    if computes_int8:
+        if provider == "cuda":
+            raise DependencyError(
+                f"CUDA was demanded (provider cuda) and {path} computes in int8, which is for CPUs: use "
+                "--provider auto or cpu, or export it with --target cuda."
+            )
+        require_exact()
+        provider = "cpu"
     options.intra_op_num_threads = 1
     options.enable_mem_pattern = False
     options.log_severity_level = ERROR

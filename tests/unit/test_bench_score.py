@@ -9,11 +9,14 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 import torch
+from typer.testing import CliRunner
 
 from export.bench import score, texts
 from export.bench.score import OURS, PLAIN, TORCH, flops_of
 from models.network import ReviewBertConfig, ReviewClassifier
-from stream.errors import DependencyError
+from stream import bundle
+from stream.cli.main import command_line
+from stream.errors import DependencyError, UsageError
 from stream.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:
@@ -103,3 +106,18 @@ def test_without_a_gpu_its_bench_is_one_sentence(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(DependencyError, match=r"no GPU that torch can use"):
         cuda.run(checkpoint=None, texts=texts.Texts(["a"], "made"), rounds=1)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_bundle_runs_beside_by_what_it_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = run(["good", "bad"], only=("torch",), beside=SHIPPED_BUNDLE)
+    assert [each.name for each in report.contestants] == [OURS, score.OURS_TOO, TORCH]
+    monkeypatch.setattr(bundle.Manifest, "computes_int8", property(lambda _: True))
+    report = run(["good", "bad"], only=("torch",), beside=SHIPPED_BUNDLE)
+    assert [each.name for each in report.contestants] == [OURS, score.OURS_INT8, TORCH]
+
+
+def test_a_bundle_without_its_checkpoint_is_one_sentence() -> None:
+    said = CliRunner().invoke(command_line(), ["bench", "score", "--bundle", "b"])
+    assert isinstance(said.exception, UsageError)
+    assert "--bundle wants the checkpoint that it was exported from" in str(said.exception)
