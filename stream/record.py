@@ -153,9 +153,10 @@ class Transition(NamedTuple):
 
     @property
     def cause(self) -> Event:
-        """The event that caused it: the one that reached Kafka when the alert says."""
+        """The event that caused it: the last that reached Kafka in the millisecond that the alert says."""
         at = self.alert.at
-        return next((each for each in self.events if rfc3339(each.arrival_ms) == at), self.events[-1])
+        of_then = (each for each in reversed(self.events) if rfc3339(each.arrival_ms) == at)
+        return next(of_then, self.events[-1])
 
 
 NO_LABELS: NDArray[np.int8] = np.zeros(0, np.int8)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -64,6 +65,7 @@ class FetchingClient:
         self.member = member
         self.generation = 0
         self._client = self.cluster = self
+        self._fetcher = SimpleNamespace(_fetch_max_wait_ms=0)
         self._conns: dict[str, object] = {}
 
     def assignment(self) -> Partitions:
@@ -125,6 +127,7 @@ class SimThread:
 
     getmany = transport.ConsumerThread.getmany
     _fetch_runs = transport.ConsumerThread._fetch_runs
+    _pace = transport.ConsumerThread._pace
     _fetch = transport.ConsumerThread._fetch
     _cut = transport.ConsumerThread._cut
     _look = transport.ConsumerThread._look
@@ -144,6 +147,7 @@ class SimThread:
         self.client = FetchingClient(world, member, run_records)
         self._cursors: dict[TP, Cursor] = {}
         self._look_at = 0.0
+        self._brought_at = 0.0
         self._looked_over: list[Any] = []
         self._in_doubt: set[str] = set()
 
