@@ -124,7 +124,7 @@ def _redis(settings: Settings) -> None:
 def _health(settings: Settings) -> None:
     from stream.health import address_of  # noqa: PLC0415
 
-    if settings.health is not None:
+    if settings.health:  # empty is off, too
         address_of(settings.health)
 
 

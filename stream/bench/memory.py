@@ -114,13 +114,13 @@ async def _feed(
             )
             await producer.send(settings.topic_reviews, value, key=product_id.encode())
             if n % 5000 == 4999:
-                await asyncio.to_thread(wait_until, lambda n=n: counted(client, layout) + AHEAD > n)
+                await asyncio.to_thread(wait_until, lambda n=n: counted(client, layout) + AHEAD > n, pid)
             if (n + 1) % (events // SAMPLES) == 0:
                 samples.append(Sample(n + 1, resident_bytes(pid) / 1e6, used_bytes(client) / 1e6))
         await producer.flush()
     finally:
         await producer.stop()
-    await asyncio.to_thread(wait_until, lambda: counted(client, layout) >= events)
+    await asyncio.to_thread(wait_until, lambda: counted(client, layout) >= events, pid)
     return samples
 
 

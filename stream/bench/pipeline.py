@@ -31,6 +31,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from stream.bench.readers import READERS
+from stream.errors import DependencyError
 from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.redis_config import connect, connect_async
 from stream.settings import Settings, load
@@ -229,10 +230,10 @@ def time_worker(
         variables: the worker's, beside those of ``settings``.
     """
     with running_worker(settings, variables=variables) as (pid, client, layout):
-        first = wait_until(lambda: counted(client, layout))
+        first = wait_until(lambda: counted(client, layout), pid)
         started = time.perf_counter()
         cpu = {name: cpu_seconds(each) for name, each in (pids | {"worker": pid}).items()}
-        wait_until(lambda: counted(client, layout) >= events)
+        wait_until(lambda: counted(client, layout) >= events, pid)
         wall_s = time.perf_counter() - started
         used = {
             name: (cpu_seconds(each) - cpu[name]) / (events - first) * 1e6
@@ -269,9 +270,9 @@ def _time_latency(settings: Settings, events_per_s: float, products: int) -> lis
     """Milliseconds from acknowledged to visible, of probes among a steady load."""
     settings = settings.model_copy(update={"topic_reviews": "reviews-latency"})  # with nothing in it
     ensure(settings)
-    with running_worker(settings) as (_, client, layout):
+    with running_worker(settings) as (pid, client, layout):
         asyncio.run(fill(settings, WARM_UP_EVENTS, products))
-        wait_until(lambda: counted(client, layout) >= WARM_UP_EVENTS)
+        wait_until(lambda: counted(client, layout) >= WARM_UP_EVENTS, pid)
         return asyncio.run(_probe(settings, layout, events_per_s, products))
 
 
@@ -310,14 +311,21 @@ async def _probe(settings: Settings, layout: Layout, events_per_s: float, produc
     return latencies
 
 
-def wait_until(reached: Any) -> int:
+def wait_until(reached: Any, pid: int) -> int:
     """Polls until ``reached`` returns something true; returns it.
 
+    Args:
+        reached: asks.
+        pid: of the worker, a child of this process: once it has ended there is nothing to wait for.
+
     Raises:
+        DependencyError: the worker has ended.
         TimeoutError: after ``LONGEST_S``.
     """
     deadline = time.monotonic() + LONGEST_S
     while not (value := reached()):
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            raise DependencyError("The worker ended by itself: `reviewpulse worker` says why.")
         if time.monotonic() > deadline:
             raise TimeoutError("the worker did not get there; see its log")
         time.sleep(POLL_S)

@@ -210,7 +210,7 @@ class _Bench:
         turns = {}
         with running_worker(settings) as (worker, client, layout):
             asyncio.run(fill(settings, WARM_UP_EVENTS, self.task.products))
-            wait_until(lambda: counted(client, layout) >= WARM_UP_EVENTS)
+            wait_until(lambda: counted(client, layout) >= WARM_UP_EVENTS, worker)
             asyncio.run(_one_by_one(settings))
             own = settings.model_copy(update={"namespace": layout.namespace})
             with running_server(own) as (server, address):
@@ -275,10 +275,10 @@ class _Bench:
                         | {"worker": worker, "server": server}
                         | {each: process.pid for each, process in started.items()}
                     )
-                    wait_until(lambda: counted(client, layout))
+                    wait_until(lambda: counted(client, layout), worker)
 
                     def until_all_are_counted() -> list[tuple[float, float]]:
-                        wait_until(lambda: counted(client, layout) >= events)
+                        wait_until(lambda: counted(client, layout) >= events, worker)
                         return []
 
                     return _measured(client, layout, processes, until_all_are_counted)

@@ -55,6 +55,8 @@ RUN = {
 LEFT_OUT = {
     "pip install -e": "the tests' own environment is what it makes",
     "python3 -m venv": "likewise",
+    "make observe": "containers",
+    "reviewpulse drill": "run by test_drill.py; all of it takes ten minutes and needs Prometheus",
     "make demo": "run by test_demo.py, and for a minute",
     "make test": "it is the tests",
     "reviewpulse ack 9f2c61b0a4d3e877": "an alert of somebody else's; the first tutorial acknowledges one",
