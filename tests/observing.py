@@ -142,3 +142,20 @@ def _values(metric: str, name: str) -> tuple[str, ...]:
         return next((_values(each.metric, name) for each in selectors(RECORDED[metric]["expr"])), ())
     base = metric if metric in METRICS else metric.rpartition("_")[0]
     return label(base, name).values
+
+
+def check_places(panels: list[dict[str, Any]]) -> None:
+    """Panels have ids of their own and lie beside each other."""
+    ids = [each["id"] for each in panels]
+    assert len(set(ids)) == len(ids)
+    taken: set[tuple[int, int]] = set()
+    for each in panels:
+        place = each["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert not cells & taken, each["title"]
+        taken |= cells

@@ -8,6 +8,9 @@ import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertForSequenceClassification
 
+from models.checkpoint import TrainingRecord
+from models.network import ReviewBertConfig, ReviewClassifier
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz.!,0123456789"
 WORDS = ("the", "good", "great", "bad", "awful", "battery", "works", "broke", "player", "rare", "refund")
 CHINESE = ("质量", "很好", "不错", "电池", "太差", "退货", "满意")
@@ -65,3 +68,40 @@ def classifier(entries: int, *, labels: tuple[str, ...] = ("negative", "positive
     # Random logits are nearly equal; these differ enough to tell texts apart.
     network.classifier.weight.data *= 30
     return network.eval()
+
+
+def mean_pooled(entries: int, **changes: Any) -> Any:
+    """A mean-pooled BERT whose weights, norms and biases are all far from zero and one; always the same."""
+    torch.manual_seed(3)
+    stated = {
+        "vocab_size": entries,
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "id2label": {0: "negative", 1: "positive"},
+        "label2id": {"negative": 0, "positive": 1},
+        "attn_implementation": "eager",
+    }
+    made = ReviewClassifier(ReviewBertConfig(**(stated | changes)))
+    for parameter in made.parameters():
+        parameter.data += torch.randn_like(parameter) * 0.2
+    return made.eval()
+
+
+def record(max_length: int) -> TrainingRecord:
+    """What training would say of a tiny network."""
+    return TrainingRecord(
+        name="tiny",
+        languages=("en",),
+        base_model="random",
+        base_licence="none",
+        max_length=max_length,
+        temperature=1.0,
+        neutral_band=0.1,
+        trained_on=(),
+        metrics=(),
+        caveats=(),
+    )

@@ -131,6 +131,17 @@ def told(settings: Settings) -> list[tuple[tuple[str, int], bytes]]:
     return found
 
 
+def settings_that_alert(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Settings:
+    """Set for workers, too: three rules, a generous budget, small windows."""
+    rules = folder / "rules.toml"
+    rules.write_text(RULES)
+    monkeypatch.setenv("REVIEWPULSE_RULES", str(rules))
+    monkeypatch.setenv("REVIEWPULSE_FALSE_ALARMS_PER_DAY", "10")
+    monkeypatch.setenv("REVIEWPULSE_EXPECTED_EVENTS_PER_DAY", "20000")
+    monkeypatch.setenv("REVIEWPULSE_WINDOW_EVENTS", "64")
+    return load()
+
+
 @pytest.mark.slow
 def test_alerts_are_those_of_the_log_byte_for_byte_whichever_workers_die(
     start: Callable[[], WorkerProcess],
@@ -138,13 +149,7 @@ def test_alerts_are_those_of_the_log_byte_for_byte_whichever_workers_die(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rules = tmp_path / "rules.toml"
-    rules.write_text(RULES)
-    monkeypatch.setenv("REVIEWPULSE_RULES", str(rules))
-    monkeypatch.setenv("REVIEWPULSE_FALSE_ALARMS_PER_DAY", "10")
-    monkeypatch.setenv("REVIEWPULSE_EXPECTED_EVENTS_PER_DAY", "20000")
-    monkeypatch.setenv("REVIEWPULSE_WINDOW_EVENTS", "64")
-    settings = load()
+    settings = settings_that_alert(monkeypatch, tmp_path)
     everything = reviews()
     chance = random.Random(6)
     workers = [start(), start()]

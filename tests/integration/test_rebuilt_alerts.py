@@ -13,16 +13,15 @@ import pytest
 
 from stream.core.events import Alert
 from stream.redis_config import connect
-from stream.settings import load
 from stream.store.layout import Layout, read_written
 from tests.integration.test_alert_conservation import (
     INCIDENT,
     PRODUCTS,
-    RULES,
     ComplainingWorker,
     judged_from_the_log,
     reviews,
     send,
+    settings_that_alert,
     told,
 )
 
@@ -76,13 +75,7 @@ def test_a_rebuild_comes_to_the_alerts_of_the_live_run_byte_for_byte_and_goes_on
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rules = tmp_path / "rules.toml"
-    rules.write_text(RULES)
-    monkeypatch.setenv("REVIEWPULSE_RULES", str(rules))
-    monkeypatch.setenv("REVIEWPULSE_FALSE_ALARMS_PER_DAY", "10")
-    monkeypatch.setenv("REVIEWPULSE_EXPECTED_EVENTS_PER_DAY", "20000")
-    monkeypatch.setenv("REVIEWPULSE_WINDOW_EVENTS", "64")
-    settings = load()
+    settings = settings_that_alert(monkeypatch, tmp_path)
     everything = reviews()
 
     def comes_later(value: dict[str, Any]) -> bool:

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import export.bundle as room
 from export.bundle import write_bundle
 from export.parity import RUNGS, Sample, beyond, of_every_length
-from models.checkpoint import CONFIG, TOKENIZER, TrainingRecord, load_checkpoint, save_checkpoint
+from models.checkpoint import CONFIG, TOKENIZER, load_checkpoint, save_checkpoint
 from models.classifier import open_classifier
 from stream import bundle
 from stream.cli.main import command_line
@@ -44,18 +44,7 @@ TEXTS = [
     "ok",
 ]
 LENGTH = 24
-RECORD = TrainingRecord(
-    name="tiny",
-    languages=("en",),
-    base_model="random",
-    base_licence="none",
-    max_length=LENGTH,
-    temperature=1.0,
-    neutral_band=0.1,
-    trained_on=(),
-    metrics=(),
-    caveats=(),
-)
+RECORD = tiny_models.record(LENGTH)
 SIZES: dict[str, Any] = {
     "hidden_size": 32,
     "num_hidden_layers": 2,

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import observing
 import pytest
 import yaml
 
@@ -20,19 +21,7 @@ PLUGIN = "yesoreyeram-infinity-datasource"
 
 
 def test_panels_have_ids_of_their_own_and_lie_beside_each_other() -> None:
-    ids = [each["id"] for each in DASHBOARD["panels"]]
-    assert len(set(ids)) == len(ids)
-    taken: set[tuple[int, int]] = set()
-    for each in DASHBOARD["panels"]:
-        place = each["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken, each["title"]
-        taken |= cells
+    observing.check_places(DASHBOARD["panels"])
 
 
 def test_every_panel_reads_the_provisioned_data_source() -> None:

@@ -12,15 +12,13 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
 import onnxruntime  # noqa: E402
-import torch  # noqa: E402
-from tiny_models import classifier  # noqa: E402
+from tiny_models import classifier, mean_pooled  # noqa: E402
 
 from export.cpu_graph import recast  # noqa: E402
 from export.gpu_graph import fuse  # noqa: E402
 from export.onnx import export_onnx  # noqa: E402
 from export.precision import store  # noqa: E402
 from export.storage import STORAGES, Storage  # noqa: E402
-from models.network import ReviewBertConfig, ReviewClassifier  # noqa: E402
 from stream.errors import BundleError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -28,22 +26,7 @@ if TYPE_CHECKING:
 
 
 def network(**changes: Any) -> Any:
-    """A mean-pooled BERT whose weights, norms and biases are all far from zero and one."""
-    torch.manual_seed(3)
-    stated = {
-        "vocab_size": 100,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-        "pad_token_id": 0,
-        "attn_implementation": "eager",
-    }
-    made = ReviewClassifier(ReviewBertConfig(**(stated | changes)))
-    for parameter in made.parameters():
-        parameter.data += torch.randn_like(parameter) * 0.2
-    return made.eval()
+    return mean_pooled(100, **changes)
 
 
 def said(file: Path, *lengths: int) -> np.ndarray:

@@ -24,8 +24,7 @@ from export.int8_graph import Int8, Product, write_probe
 from export.onnx import export_onnx
 from export.parity import COMPUTED_INT8, beyond
 from export.rounding import nearest
-from models.checkpoint import TrainingRecord, load_checkpoint, save_checkpoint
-from models.network import ReviewBertConfig, ReviewClassifier
+from models.checkpoint import load_checkpoint, save_checkpoint
 from stream import bundle
 from stream.cli.main import command_line
 from stream.errors import DependencyError, UsageError
@@ -40,39 +39,11 @@ if TYPE_CHECKING:
 WORDS = ["good battery", "awful, it broke", "great player", "bad refund 9", "works", "rare the battery"]
 TEXTS = [f"{WORDS[n % 6]} {WORDS[n * 5 % 6]} {n}" for n in range(60)]
 LENGTH = 40
-RECORD = TrainingRecord(
-    name="tiny",
-    languages=("en",),
-    base_model="random",
-    base_licence="none",
-    max_length=LENGTH,
-    temperature=1.0,
-    neutral_band=0.1,
-    trained_on=(),
-    metrics=(),
-    caveats=(),
-)
+RECORD = tiny_models.record(LENGTH)
 
 
 def network(**changes: Any) -> Any:
-    """A mean-pooled BERT whose weights, norms and biases are all far from zero and one."""
-    torch.manual_seed(3)
-    stated = {
-        "vocab_size": tiny_models.wordpiece().get_vocab_size(),
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-        "pad_token_id": 0,
-        "id2label": {0: "negative", 1: "positive"},
-        "label2id": {"negative": 0, "positive": 1},
-        "attn_implementation": "eager",
-    }
-    made = ReviewClassifier(ReviewBertConfig(**(stated | changes)))
-    for parameter in made.parameters():
-        parameter.data += torch.randn_like(parameter) * 0.2
-    return made.eval()
+    return tiny_models.mean_pooled(tiny_models.wordpiece().get_vocab_size(), **changes)
 
 
 def tokenizer() -> Any:

@@ -69,19 +69,7 @@ def test_what_is_measured_in_seconds_or_bytes_is_shown_so() -> None:
 
 
 def test_panels_have_ids_of_their_own_and_lie_beside_each_other() -> None:
-    ids = [each["id"] for each in OPERATIONS["panels"]]
-    assert len(set(ids)) == len(ids)
-    taken: set[tuple[int, int]] = set()
-    for each in OPERATIONS["panels"]:
-        place = each["gridPos"]
-        assert place["x"] + place["w"] <= 24
-        cells = {
-            (x, y)
-            for x in range(place["x"], place["x"] + place["w"])
-            for y in range(place["y"], place["y"] + place["h"])
-        }
-        assert not cells & taken, each["title"]
-        taken |= cells
+    observing.check_places(OPERATIONS["panels"])
 
 
 def test_the_first_row_says_whether_it_is_healthy_whether_it_is_behind_and_since_when() -> None:
