@@ -64,7 +64,7 @@ from stream.transport import RunSchema, Transport
 from stream.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from faust.types import TP
 
@@ -101,17 +101,25 @@ BUFFERED_RUNS = 8
 """Runs that may wait between Faust's fetch and the pipeline."""
 
 
-async def serve(settings: Settings) -> None:
+def _read_worker(watchdog: Watchdog) -> WorkerReading:
+    return WorkerReading(lambda: watchdog.report, WorkerMeter(), Trips())
+
+
+async def serve(settings: Settings, reading_of: Callable[[Watchdog], WorkerReading] = _read_worker) -> None:
     """Runs a worker until SIGTERM or SIGINT.
 
     It is for a process of its own: the watchdog ends the process, and watches until it has ended.
+
+    Args:
+        settings: its configuration.
+        reading_of: makes what keeps and shows its metrics, where they are served.
 
     Raises:
         UsageError: a setting does not fit what is stored, or the bundle is not right.
         DependencyError: the device that was demanded is absent, or Kafka failed for good.
     """
     watchdog = Watchdog(_watch_limits(settings))
-    reading = _reading(watchdog) if settings.health else None
+    reading = reading_of(watchdog) if settings.health else None
     served: AbstractContextManager[object] = nullcontext()
     if settings.health and reading is not None:
         from stream.metrics.page import metrics_pages, registry  # noqa: PLC0415  # only where they are served
@@ -125,10 +133,6 @@ async def serve(settings: Settings) -> None:
         # Ours is done. Faust's tasks and its thread wait for an answer yet, for up to 40 s and deaf to being
         # cancelled, and the interpreter would wait for them.
         os._exit(0)
-
-
-def _reading(watchdog: Watchdog) -> WorkerReading:
-    return WorkerReading(lambda: watchdog.report, WorkerMeter(), Trips())
 
 
 async def _serve(settings: Settings, watchdog: Watchdog, reading: WorkerReading | None = None) -> bool:

@@ -1,51 +1,68 @@
-"""What metrics cost a worker: the whole path with them, asked for every second, and without.
+"""What metrics cost a worker: the whole path with them, asked for, and without, by turns within one worker.
 
 Rules:
-- One run, one broker, one topic; in each round a worker without metrics, one with, and one without again,
-  each a process of its own, in an order that turns round by round. Ratios are taken within a round, and the
-  figure is their median.
-- The two without differ by nothing: their ratio is what the machine adds by itself, and a cost below its
-  spread is none that was measured.
-- CPU is the worker's whole process: what answers the questions is in it.
-- Asking is done as Prometheus does it, over HTTP, from this process.
+- Two workers that differ by nothing differ by 5% here, so one worker has both: metrics for so many events,
+  none for as many, and so on (``stream.bench.metered_worker``). A turn with them is compared with the mean
+  of the two without beside it, and what drifts through a worker's life falls away.
+- The noise is found in the same way: a turn without beside the next two without.
+- Each worker is a process of its own and reads the topic from its beginning. Its first two turns are left
+  out: it warms up.
+- CPU is the worker's whole process: what answers the questions is in it. It is asked once in every turn with
+  metrics, over HTTP, from this process; a turn is about half a second, and Prometheus asks every few.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import statistics
-import threading
+import subprocess
+import sys
+import tempfile
 import time
 import urllib.request
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import msgspec
+import numpy as np
 
-from stream.bench.pipeline import fill, time_worker
+from stream.bench.metered_worker import Turn
+from stream.bench.pipeline import fill, worker_environment
+from stream.errors import DependencyError
 from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.settings import load
 from stream.topics import ensure
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from stream.settings import Settings
 
-OFF, ON, AGAIN = "without", "with metrics", "without, again"
-ORDERS = ((OFF, ON, AGAIN), (ON, OFF, AGAIN), (OFF, AGAIN, ON))
+WARM_UP_TURNS = 2
+RESAMPLES = 10_000
+INTERVAL = (2.5, 97.5)
+"""Percentiles."""
+
+
+class Share(msgspec.Struct, frozen=True):
+    """How much more a turn takes; 0.01 is one in a hundred."""
+
+    median: float
+    low: float
+    """From here to ``high`` is a 95% interval of the median, by the bootstrap over turns."""
+    high: float
+    turns: int
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """How much more one contestant takes than the other; 0.01 is one in a hundred."""
+    """Turns beside their neighbours."""
 
-    cpu: float
-    """CPU time an event; median of the rounds."""
-    cpu_rounds: tuple[float, ...]
-    throughput: float
-    """Events a second that are lost; likewise."""
-    throughput_rounds: tuple[float, ...]
+    cpu: Share
+    """CPU time an event."""
+    wall: Share
+    """Time an event: what throughput loses."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,50 +70,54 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     events: int
     products: int
-    rounds: int
-    cpu_us_per_event: dict[str, float]
-    """Median by contestant."""
-    events_per_s: dict[str, float]
+    workers: int
+    turn_events: int
+    cpu_us_per_event: float
+    """Without metrics; median of the turns."""
+    events_per_s: float
+    """Likewise."""
     metrics: Cost
     noise: Cost
-    """Of the second worker without metrics, beside the first."""
+    """Of turns without metrics beside others without."""
     scrapes: int
     scrape_ms: float
     """Median, as whoever asks sees it of a worker under full load."""
     page_bytes: int
 
 
-def run(*, events: int, products: int, rounds: int, every_s: float = 1.0) -> Report:
+def run(*, events: int, products: int, workers: int, turn_events: int) -> Report:
     """Runs the bench on servers of its own.
 
     Args:
         events: records in the topic.
         products: the Zipf-distributed products they are of.
-        rounds: turns each contestant gets.
-        every_s: how often metrics are asked for.
+        workers: that read them all, one after another.
+        turn_events: events of a turn.
 
     Raises:
-        DependencyError: a server or contestant failed.
+        DependencyError: a server or worker failed.
+        ValueError: of so few events there are no turns to compare.
     """
-    scraper = Scraper(every_s)
+    if events < (WARM_UP_TURNS + 6) * turn_events:
+        raise ValueError(f"{events:,} events make no eight turns of {turn_events:,}")
+    scraper = Scraper()
     with LocalServers() as servers:
         settings = load(
             kafka=servers.kafka, redis=servers.redis, session_timeout_s=LOCAL_SESSION_TIMEOUT_S, partitions=4
         )
         ensure(settings)
         asyncio.run(fill(settings, events, products))
-        turns = [
-            {name: _turn(settings, events, scraper, on=name == ON) for name in ORDERS[number % len(ORDERS)]}
-            for number in range(rounds)
-        ]
+        lives = [_turns_of_a_worker(settings, events, turn_events, scraper) for _ in range(workers)]
+    without = [turn for life in lives for turn in life if not turn.metered]
     return Report(
         events=events,
         products=products,
-        rounds=rounds,
-        cpu_us_per_event=_medians(turns, "cpu_us_per_event"),
-        events_per_s=_medians(turns, "events_per_s"),
-        metrics=_cost(turns, ON),
-        noise=_cost(turns, AGAIN),
+        workers=workers,
+        turn_events=turn_events,
+        cpu_us_per_event=statistics.median(turn.cpu_s / turn.events for turn in without) * 1e6,
+        events_per_s=statistics.median(turn.events / turn.wall_s for turn in without),
+        metrics=_cost([pair for life in lives for pair in beside(life, metered=True)]),
+        noise=_cost([pair for life in lives for pair in beside(life, metered=False)]),
         scrapes=len(scraper.took_s),
         scrape_ms=statistics.median(scraper.took_s) * 1000,
         page_bytes=scraper.page_bytes,
@@ -104,47 +125,70 @@ def run(*, events: int, products: int, rounds: int, every_s: float = 1.0) -> Rep
 
 
 class Scraper:
-    """Asks for metrics, again and again.
+    """Asks for metrics."""
 
-    Args:
-        every_s: how often.
-    """
-
-    def __init__(self, every_s: float) -> None:
+    def __init__(self) -> None:
         self.took_s: list[float] = []
         self.page_bytes = 0
-        self._every_s = every_s
 
-    @contextmanager
-    def asking(self, port: int) -> Iterator[None]:
-        """Asks meanwhile."""
-        ended = threading.Event()
-        thread = threading.Thread(target=self._ask, args=(port, ended), daemon=True)
-        thread.start()
+    def ask(self, port: int) -> None:
+        """Asks once.
+
+        Raises:
+            DependencyError: the worker does not answer.
+        """
+        started = time.perf_counter()
         try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
-
-    def _ask(self, port: int, ended: threading.Event) -> None:
-        while not ended.wait(self._every_s):
-            started = time.perf_counter()
-            try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
-                    page = answer.read()
-            except OSError:
-                continue  # it is not up yet
-            self.took_s.append(time.perf_counter() - started)
-            self.page_bytes = max(self.page_bytes, len(page))
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+                page = answer.read()
+        except OSError as error:
+            raise DependencyError(f"The worker does not show its metrics: {error}") from error
+        self.took_s.append(time.perf_counter() - started)
+        self.page_bytes = max(self.page_bytes, len(page))
 
 
-def _turn(settings: Settings, events: int, scraper: Scraper, *, on: bool) -> dict[str, float]:
-    if not on:
-        return time_worker(settings, events, {}, {"REVIEWPULSE_HEALTH": ""})
+def _turns_of_a_worker(settings: Settings, events: int, turn_events: int, scraper: Scraper) -> list[Turn]:
+    """All its turns but the first; metrics are asked for in each that has them."""
     port = _free_port()
-    with scraper.asking(port):
-        return time_worker(settings, events, {}, {"REVIEWPULSE_HEALTH": f"127.0.0.1:{port}"})
+    turns: list[Turn] = []
+    with _turning_worker(settings, turn_events, port) as next_turn:
+        seen = 0
+        # The last events may be too few for a turn, and a turn may hold a window more than it should.
+        while seen < events - 2 * turn_events:
+            turn = next_turn()
+            seen += turn.events
+            if not turn.metered:
+                scraper.ask(port)  # in the turn that has begun
+            turns.append(turn)
+    return turns[WARM_UP_TURNS:]
+
+
+@contextlib.contextmanager
+def _turning_worker(settings: Settings, turn_events: int, port: int) -> Iterator[Callable[[], Turn]]:
+    namespace = f"bench-{uuid4().hex[:8]}"
+    own = settings.model_copy(update={"namespace": namespace, "group": namespace})
+    with tempfile.TemporaryFile() as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "stream.bench.metered_worker", str(turn_events)],
+            env=worker_environment(own) | {"REVIEWPULSE_HEALTH": f"127.0.0.1:{port}"},
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+        assert worker.stdout is not None
+        told = worker.stdout
+
+        def next_turn() -> Turn:
+            line = told.readline()
+            if not line:
+                raise DependencyError("The worker ended by itself: `reviewpulse worker` says why.")
+            return msgspec.json.decode(line, type=Turn)
+
+        try:
+            yield next_turn
+        finally:
+            worker.terminate()
+            worker.wait(60)
+            told.close()  # not before: it may end another turn yet
 
 
 def _free_port() -> int:
@@ -152,32 +196,44 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _medians(turns: list[dict[str, dict[str, float]]], figure: str) -> dict[str, float]:
-    return {name: statistics.median(turn[name][figure] for turn in turns) for name in (OFF, ON, AGAIN)}
+def beside(turns: Sequence[Turn], *, metered: bool) -> list[tuple[float, float]]:
+    """What turns took an event beside the mean of two turns without metrics, less one: CPU and time.
 
-
-def _cost(turns: list[dict[str, dict[str, float]]], name: str) -> Cost:
-    cpu = tuple(turn[name]["cpu_us_per_event"] / turn[OFF]["cpu_us_per_event"] - 1 for turn in turns)
-    lost = tuple(1 - turn[name]["events_per_s"] / turn[OFF]["events_per_s"] for turn in turns)
-    return Cost(
-        cpu=statistics.median(cpu),
-        cpu_rounds=cpu,
-        throughput=statistics.median(lost),
-        throughput_rounds=lost,
-    )
-
-
-def rows(report: Report) -> list[tuple[str, ...]]:
-    """What is printed: contestant, events a second, µs CPU an event, and how they differ from the first."""
-    found: list[tuple[str, ...]] = []
-    for name, cost in ((OFF, None), (ON, report.metrics), (AGAIN, report.noise)):
-        figures = f"{report.events_per_s[name]:,.0f}", f"{report.cpu_us_per_event[name]:.2f}"
-        differs = ("", "") if cost is None else (_said(cost.cpu_rounds), _said(cost.throughput_rounds, -1))
-        found.append((name, *figures, *differs))
+    Args:
+        turns: a worker's, metered and not by turns.
+        metered: compare those with metrics, else those without.
+    """
+    reach = 1 if metered else 2
+    found = []
+    for before, turn, after in zip(turns, turns[reach:], turns[2 * reach :], strict=False):
+        if turn.metered == metered:
+            others_cpu_s = (before.cpu_s / before.events + after.cpu_s / after.events) / 2
+            others_wall_s = (before.wall_s / before.events + after.wall_s / after.events) / 2
+            found.append(
+                (turn.cpu_s / turn.events / others_cpu_s - 1, turn.wall_s / turn.events / others_wall_s - 1)
+            )
     return found
 
 
-def _said(rounds: tuple[float, ...], sign: int = 1) -> str:
-    """The median and the range."""
-    signed = [sign * each for each in rounds]
-    return f"{statistics.median(signed):+.1%} ({min(signed):+.1%} to {max(signed):+.1%})"
+def _cost(found: Sequence[tuple[float, float]]) -> Cost:
+    cpu, wall = zip(*found, strict=True)
+    return Cost(cpu=share(cpu), wall=share(wall))
+
+
+def share(values: Sequence[float]) -> Share:
+    """Median and interval."""
+    drawn = np.random.default_rng(1).choice(np.asarray(values), (RESAMPLES, len(values)))
+    low, high = np.percentile(np.median(drawn, axis=1), INTERVAL)
+    return Share(statistics.median(values), float(low), float(high), len(values))
+
+
+def rows(report: Report) -> list[tuple[str, str, str, str]]:
+    """What is printed: which turns, how many, and what they take more of CPU and time an event."""
+    return [
+        (name, f"{cost.cpu.turns}", _said(cost.cpu), _said(cost.wall))
+        for name, cost in (("with metrics", report.metrics), ("without: the noise", report.noise))
+    ]
+
+
+def _said(share: Share) -> str:
+    return f"{share.median:+.1%} ({share.low:+.1%} to {share.high:+.1%})"

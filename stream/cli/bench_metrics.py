@@ -6,16 +6,17 @@ import typer
 
 
 def metrics(
-    events: int = typer.Option(200_000, min=10_000, help="Records in the topic."),
+    events: int = typer.Option(400_000, min=10_000, help="Records in the topic."),
     products: int = typer.Option(10_000, min=1, help="Products, Zipf-distributed."),
-    rounds: int = typer.Option(5, min=1, help="Turns each contestant gets; 3 at least say something."),
-    every_s: float = typer.Option(1.0, min=0.05, help="How often metrics are asked for, seconds."),
+    workers: int = typer.Option(5, min=1, help="Workers that read them, one after another."),
+    turn_events: int = typer.Option(20_000, min=500, help="Events of a turn."),
     as_json: bool = typer.Option(False, "--json", help="Print the report as JSON."),
 ) -> None:
-    """What metrics cost a worker: throughput and CPU with them, asked for every second, and without.
+    """What metrics cost a worker: CPU and time an event with them, asked for twice a second, and without.
 
-    The path with a model that costs nothing, so that their share is the largest there is. A second worker
-    without metrics says what the machine adds by itself.
+    By turns within one worker, for two workers that differ by nothing differ by more. The path with a model
+    that costs nothing, so that their share is the largest there is. What turns without metrics differ by
+    among themselves is what the machine adds.
     """
     import msgspec
     from rich.console import Console
@@ -23,19 +24,29 @@ def metrics(
 
     from stream.bench.metrics import rows, run
 
-    report = run(events=events, products=products, rounds=rounds, every_s=every_s)
+    try:
+        report = run(events=events, products=products, workers=workers, turn_events=turn_events)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
     if as_json:
         print(msgspec.json.encode(report).decode())
         return
-    table = Table(title=f"{events:,} reviews of {products:,} products, median of {rounds} rounds")
-    for heading in ("", "events/s", "µs CPU an event", "CPU beside the first", "events/s beside the first"):
-        table.add_column(heading, justify="left" if not heading else "right")
+    table = Table(
+        title=f"{workers} workers, {events:,} reviews of {products:,} products, turns of {turn_events:,}"
+    )
+    for heading in ("turns", "", "CPU an event, more", "time an event, more"):
+        table.add_column(heading, justify="left" if heading == "turns" else "right")
     for row in rows(report):
         table.add_row(*row)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = 120
     console.print(table)
+    console.print(
+        "Medians of the turns with 95% intervals. Without metrics"
+        f" {report.cpu_us_per_event:.1f} µs CPU an event, {report.events_per_s:,.0f} events/s.",
+        soft_wrap=True,
+    )
     console.print(
         f"{report.scrapes} scrapes, {report.scrape_ms:.1f} ms each (median) of {report.page_bytes:,} bytes",
         soft_wrap=True,

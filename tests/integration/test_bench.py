@@ -155,12 +155,17 @@ def test_a_watched_worker_is_measured_beside_itself_alone(monkeypatch: pytest.Mo
     assert seen.alerts_seen > 0
 
 
-def test_metrics_are_asked_for_and_their_cost_stands_beside_the_noise() -> None:
-    report = bench_metrics.run(events=10_000, products=100, rounds=1, every_s=0.1)
-    assert set(report.cpu_us_per_event) == {bench_metrics.OFF, bench_metrics.ON, bench_metrics.AGAIN}
-    assert all(cost > 0 for cost in report.cpu_us_per_event.values())
-    assert report.scrapes >= 1
+def test_metrics_are_asked_for_in_their_turns_and_their_cost_stands_beside_the_noise() -> None:
+    report = bench_metrics.run(events=20_000, products=100, workers=1, turn_events=1_000)
+    assert report.metrics.cpu.turns > 0
+    assert report.noise.cpu.turns > 0
+    assert report.metrics.cpu.low <= report.metrics.cpu.median <= report.metrics.cpu.high
+    assert report.cpu_us_per_event > 0
+    assert report.scrapes >= report.metrics.cpu.turns
     assert report.page_bytes > 10_000
-    off, on = (report.cpu_us_per_event[name] for name in (bench_metrics.OFF, bench_metrics.ON))
-    assert report.metrics.cpu_rounds == (on / off - 1,)
-    assert [row[0] for row in bench_metrics.rows(report)] == ["without", "with metrics", "without, again"]
+    assert [row[0] for row in bench_metrics.rows(report)] == ["with metrics", "without: the noise"]
+
+
+def test_of_too_few_events_for_turns_the_metrics_bench_says_so() -> None:
+    with pytest.raises(ValueError, match="10,000 events make no eight turns of 2,000"):
+        bench_metrics.run(events=10_000, products=100, workers=1, turn_events=2_000)
