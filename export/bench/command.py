@@ -124,6 +124,13 @@ def _show(report: Report) -> None:
         f"Event loop lag while scoring at full load: p50 {lag.p50_ms:.1f} ms, p99 {lag.p99_ms:.1f} ms, worst"
         f" {lag.worst_ms:.1f} ms of {lag.ticks:,} ticks"
     )
+    parts = report.parts
+    console.print(
+        "Where ours spends one thread: "
+        + ", ".join(f"{each.name} {each.share:.1%}" for each in parts.parts)
+        + f". Products run at {parts.products_gflops:,.0f} GFLOP/s; were they at the peak and all else as it"
+        f" is, ours would have {parts.others_alone_share:.2f} of the floor."
+    )
     for missing in report.missing:
         console.print(f"Missing: {missing}")
 

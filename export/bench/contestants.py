@@ -263,6 +263,21 @@ def _write_ctranslate2(course: Course, folder: Path) -> None:
         encoder.pooler = None
 
 
+def padded(token_ids: Sequence[Sequence[int]], pad_id: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ids and mask of a batch, shape (texts, longest).
+
+    >>> ids, mask = padded([[5], [7, 8]], 0)
+    >>> ids.tolist(), mask.tolist()
+    ([[5, 0], [7, 8]], [[1, 0], [1, 1]])
+    """
+    ids = np.full((len(token_ids), max(map(len, token_ids))), pad_id, np.int64)
+    mask = np.zeros_like(ids)
+    for at, row in enumerate(token_ids):
+        ids[at, : len(row)] = row
+        mask[at, : len(row)] = 1
+    return ids, mask
+
+
 def _lengths(course: Course, texts: Sequence[str]) -> NDArray[np.int32]:
     encodings = course.tokenizer.encode_batch_fast(list(texts))
     return np.fromiter((len(each.ids) for each in encodings), np.int32, len(encodings))
@@ -294,13 +309,7 @@ def _batched(
         positive = np.empty(len(texts), np.float32)
 
         def one(rows: NDArray[np.intp]) -> None:
-            longest = int(lengths[rows].max())
-            ids = np.full((len(rows), longest), pad, np.int64)
-            mask = np.zeros_like(ids)
-            for at, row in enumerate(rows):
-                ids[at, : lengths[row]] = encoded[row]
-                mask[at, : lengths[row]] = 1
-            said = logits(ids, mask)
+            said = logits(*padded([encoded[row] for row in rows], pad))
             raised = np.exp(said - said.max(axis=1, keepdims=True))
             positive[rows] = (raised / raised.sum(axis=1, keepdims=True))[:, -1]
 

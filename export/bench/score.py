@@ -29,9 +29,11 @@ import numpy as np
 
 from export.bench import contestants
 from export.bench.contestants import Course
+from export.bench.parts import Parts, operator_seconds, parts_of
 from stream import bundle
+from stream.core.batch import cut
 from stream.scorer.contract import score_encoded
-from stream.scorer.onnx import usable_cores
+from stream.scorer.onnx import BATCH_COST, usable_cores
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,6 +112,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     contestants: tuple[Speed, ...]
     missing: tuple[str, ...]
     lag: Lag
+    parts: Parts
+    """Of ours, on one thread."""
 
 
 class _Turn(msgspec.Struct, frozen=True):
@@ -185,6 +189,8 @@ def run(
                 turns[name].append(_Turn(time.perf_counter() - wall_s, time.process_time() - cpu_s))
         tell("event loop lag")
         lag = asyncio.run(measure_lag(scorer, texts, token_budget))
+        tell("where the time goes")
+        parts = _parts(course, texts)
         reference = said.get(TORCH, said[OURS]).positive
         flops = flops_of(course.network.config, lengths)
         speeds = [
@@ -206,6 +212,7 @@ def run(
         contestants=tuple(speeds),
         missing=tuple(missing),
         lag=lag,
+        parts=parts,
     )
 
 
@@ -251,6 +258,30 @@ def flops_of(config: Any, lengths: NDArray[Any]) -> float:
     linear = 2 * (4 * width * width + 2 * width * inner) * tokens
     attention = 2 * 2 * width * tokens**2
     return float(layers * (linear + attention).sum())
+
+
+def _parts(course: Course, texts: Sequence[str]) -> Parts:
+    """Ours, profiled on one thread, between two measurements of what that thread can do."""
+    import torch
+
+    encoded = [each.ids for each in course.tokenizer.encode_batch_fast(list(texts))]
+    lengths = np.array([len(each) for each in encoded], np.int32)
+    pad_id = int(course.network.config.pad_token_id or 0)
+    batches = []
+    for rows in cut(lengths, course.token_budget, batch_cost=BATCH_COST):
+        ids, mask = contestants.padded([encoded[row] for row in rows], pad_id)
+        batches.append({"input_ids": ids, "attention_mask": mask})
+    torch.set_num_threads(1)
+    try:
+        peak = _peak_of(course._replace(threads=1))
+        before = peak()
+        seconds = operator_seconds(course.folder / "bundle" / bundle.MODEL, course.folder, batches)
+        best = max(before, peak())
+    finally:
+        torch.set_num_threads(course.threads)
+    return parts_of(
+        seconds, tokens=int(lengths.sum()), flops=flops_of(course.network.config, lengths), peak=best
+    )
 
 
 def _peak_of(course: Course) -> Callable[[], float]:

@@ -70,6 +70,10 @@ def test_all_compute_the_same_network_and_ours_wastes_least() -> None:
     assert by_name[OURS].ours_times == 1
     assert (report.texts, report.tokens_max, report.threads) == (40, 64, 2)
     assert report.lag.ticks > 0
+    assert {"products of linear layers", "products of attention", "GELU", "norms", "softmax"} < {
+        each.name for each in report.parts.parts
+    }
+    assert sum(each.share for each in report.parts.parts) == pytest.approx(1)
 
 
 @pytest.mark.usefixtures("small")
