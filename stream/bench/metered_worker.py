@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,8 @@ class Turn(msgspec.Struct, frozen=True):
     cpu_s: float
     """Of the whole process."""
     wall_s: float
+    own_cpu_s: dict[str, float]
+    """Of it, what the meter's methods took, by name; on whichever threads."""
 
 
 class TurningMeter(WorkerMeter):
@@ -59,44 +62,52 @@ class TurningMeter(WorkerMeter):
         self._turn_events = turn_events
         self._tell = tell
         self._events = 0
+        self._own_cpu_s: dict[str, float] = {}
+        self._adding = threading.Lock()
         self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()
 
     def taken(self, channel: Channel, run: Run) -> None:
         """See ``Meter``; so below."""
-        if self.is_on:
-            super().taken(channel, run)
+        self._metered("taken", super().taken, channel, run)
 
     def stage(self, stage: str, seconds: float) -> None:
         """In its turn."""
-        if self.is_on:
-            super().stage(stage, seconds)
+        self._metered("stage", super().stage, stage, seconds)
 
     def encoded(self, scorer: Scorer[Any], texts: Sequence[str], encoded: Any) -> None:
         """In its turn."""
-        if self.is_on:
-            super().encoded(scorer, texts, encoded)
+        self._metered("encoded", super().encoded, scorer, texts, encoded)
 
     def scored(self, scorer: Scorer[Any], scored: Scored) -> None:
         """In its turn."""
-        if self.is_on:
-            super().scored(scorer, scored)
+        self._metered("scored", super().scored, scorer, scored)
 
     def batch(self, lengths: NDArray[Any], cpu_s: float) -> None:
         """In its turn."""
-        if self.is_on:
-            super().batch(lengths, cpu_s)
+        self._metered("batch", super().batch, lengths, cpu_s)
 
     def applied(self, judged: Judged, now_ms: float) -> None:
         """In its turn; and ends the turn."""
-        if self.is_on:
-            super().applied(judged, now_ms)
+        self._metered("applied", super().applied, judged, now_ms)
         self._events += len(judged.events)
         if self._events >= self._turn_events:
             self._end_turn()
 
+    def _metered(self, name: str, keep: Callable[..., None], *told: Any) -> None:
+        if not self.is_on:
+            return
+        started_s = time.thread_time()
+        keep(*told)
+        took_s = time.thread_time() - started_s
+        with self._adding:
+            self._own_cpu_s[name] = self._own_cpu_s.get(name, 0.0) + took_s
+
     def _end_turn(self) -> None:
         cpu_s, wall_s = time.process_time(), time.perf_counter()
-        self._tell(Turn(self.is_on, self._events, cpu_s - self._cpu_s, wall_s - self._wall_s))
+        self._tell(
+            Turn(self.is_on, self._events, cpu_s - self._cpu_s, wall_s - self._wall_s, self._own_cpu_s)
+        )
+        self._own_cpu_s = {}
         self.is_on = not self.is_on
         self._events = 0
         self._cpu_s, self._wall_s = time.process_time(), time.perf_counter()

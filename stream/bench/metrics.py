@@ -1,14 +1,17 @@
-"""What metrics cost a worker: the whole path with them, asked for, and without, by turns within one worker.
+"""What metrics cost a worker: their own CPU time while it works, and turns with them beside turns without.
 
 Rules:
 - Two workers that differ by nothing differ by 5% here, so one worker has both: metrics for so many events,
   none for as many, and so on (``stream.bench.metered_worker``). A turn with them is compared with the mean
   of the two without beside it, and what drifts through a worker's life falls away.
 - The noise is found in the same way: a turn without beside the next two without.
+- Steadier than any difference is what metrics' own code takes of a turn's CPU, timed around each call on its
+  thread. What they take from others (caches, the interpreter's lock) is in the differences alone.
 - Each worker is a process of its own and reads the topic from its beginning. Its first two turns are left
   out: it warms up.
 - CPU is the worker's whole process: what answers the questions is in it. It is asked once in every turn with
-  metrics, over HTTP, from this process; a turn is about half a second, and Prometheus asks every few.
+  metrics, over HTTP, from this process, oftener than Prometheus does. What an answer takes is found apart,
+  when the worker idles.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ import msgspec
 import numpy as np
 
 from stream.bench.metered_worker import Turn
-from stream.bench.pipeline import fill, worker_environment
+from stream.bench.pipeline import cpu_seconds, fill, worker_environment
 from stream.errors import DependencyError
 from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.settings import load
@@ -41,6 +44,9 @@ if TYPE_CHECKING:
     from stream.settings import Settings
 
 WARM_UP_TURNS = 2
+IDLE_SCRAPES = 200
+IDLE_AFTER_S = 1.0
+"""The last events, fewer than two turns, are counted by then."""
 RESAMPLES = 10_000
 INTERVAL = (2.5, 97.5)
 """Percentiles."""
@@ -79,9 +85,15 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     metrics: Cost
     noise: Cost
     """Of turns without metrics beside others without."""
+    own_cpu: Share
+    """What metrics' own code took of the CPU time of turns with them, answers to questions left out."""
+    own_us_per_event: dict[str, float]
+    """The same by what the meter was told; medians."""
     scrapes: int
     scrape_ms: float
     """Median, as whoever asks sees it of a worker under full load."""
+    scrape_cpu_ms: float
+    """CPU time of one answer, of an idle worker."""
     page_bytes: int
 
 
@@ -109,6 +121,8 @@ def run(*, events: int, products: int, workers: int, turn_events: int) -> Report
         asyncio.run(fill(settings, events, products))
         lives = [_turns_of_a_worker(settings, events, turn_events, scraper) for _ in range(workers)]
     without = [turn for life in lives for turn in life if not turn.metered]
+    metered = [turn for life in lives for turn in life if turn.metered]
+    told = {name for turn in metered for name in turn.own_cpu_s}
     return Report(
         events=events,
         products=products,
@@ -118,17 +132,30 @@ def run(*, events: int, products: int, workers: int, turn_events: int) -> Report
         events_per_s=statistics.median(turn.events / turn.wall_s for turn in without),
         metrics=_cost([pair for life in lives for pair in beside(life, metered=True)]),
         noise=_cost([pair for life in lives for pair in beside(life, metered=False)]),
+        own_cpu=share([sum(turn.own_cpu_s.values()) / turn.cpu_s for turn in metered]),
+        own_us_per_event={
+            name: statistics.median(turn.own_cpu_s.get(name, 0.0) / turn.events for turn in metered) * 1e6
+            for name in sorted(told)
+        },
         scrapes=len(scraper.took_s),
         scrape_ms=statistics.median(scraper.took_s) * 1000,
+        scrape_cpu_ms=statistics.median(scraper.cpu_s) * 1000,
         page_bytes=scraper.page_bytes,
     )
 
 
 class Scraper:
-    """Asks for metrics."""
+    """Asks for metrics.
+
+    Attributes:
+        took_s: until each answer of a worker that works.
+        cpu_s: of a worker that idles, an answer; one figure a worker.
+        page_bytes: the largest answer.
+    """
 
     def __init__(self) -> None:
         self.took_s: list[float] = []
+        self.cpu_s: list[float] = []
         self.page_bytes = 0
 
     def ask(self, port: int) -> None:
@@ -138,12 +165,22 @@ class Scraper:
             DependencyError: the worker does not answer.
         """
         started = time.perf_counter()
+        self._ask(port)
+        self.took_s.append(time.perf_counter() - started)
+
+    def ask_idle(self, pid: int, port: int) -> None:
+        """Asks a worker that idles so often that its CPU time can be told from none."""
+        before_s = cpu_seconds(pid)
+        for _ in range(IDLE_SCRAPES):
+            self._ask(port)
+        self.cpu_s.append((cpu_seconds(pid) - before_s) / IDLE_SCRAPES)
+
+    def _ask(self, port: int) -> None:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
                 page = answer.read()
         except OSError as error:
             raise DependencyError(f"The worker does not show its metrics: {error}") from error
-        self.took_s.append(time.perf_counter() - started)
         self.page_bytes = max(self.page_bytes, len(page))
 
 
@@ -151,7 +188,7 @@ def _turns_of_a_worker(settings: Settings, events: int, turn_events: int, scrape
     """All its turns but the first; metrics are asked for in each that has them."""
     port = _free_port()
     turns: list[Turn] = []
-    with _turning_worker(settings, turn_events, port) as next_turn:
+    with _turning_worker(settings, turn_events, port) as (pid, next_turn):
         seen = 0
         # The last events may be too few for a turn, and a turn may hold a window more than it should.
         while seen < events - 2 * turn_events:
@@ -160,11 +197,15 @@ def _turns_of_a_worker(settings: Settings, events: int, turn_events: int, scrape
             if not turn.metered:
                 scraper.ask(port)  # in the turn that has begun
             turns.append(turn)
+        time.sleep(IDLE_AFTER_S)
+        scraper.ask_idle(pid, port)
     return turns[WARM_UP_TURNS:]
 
 
 @contextlib.contextmanager
-def _turning_worker(settings: Settings, turn_events: int, port: int) -> Iterator[Callable[[], Turn]]:
+def _turning_worker(
+    settings: Settings, turn_events: int, port: int
+) -> Iterator[tuple[int, Callable[[], Turn]]]:
     namespace = f"bench-{uuid4().hex[:8]}"
     own = settings.model_copy(update={"namespace": namespace, "group": namespace})
     with tempfile.TemporaryFile() as log:
@@ -184,7 +225,7 @@ def _turning_worker(settings: Settings, turn_events: int, port: int) -> Iterator
             return msgspec.json.decode(line, type=Turn)
 
         try:
-            yield next_turn
+            yield worker.pid, next_turn
         finally:
             worker.terminate()
             worker.wait(60)

@@ -47,7 +47,14 @@ def metrics(
         f" {report.cpu_us_per_event:.1f} µs CPU an event, {report.events_per_s:,.0f} events/s.",
         soft_wrap=True,
     )
+    own = report.own_cpu
     console.print(
-        f"{report.scrapes} scrapes, {report.scrape_ms:.1f} ms each (median) of {report.page_bytes:,} bytes",
+        f"Metrics' own code took {own.median:.2%} of a turn's CPU ({own.low:.2%} to {own.high:.2%}),"
+        " µs an event: " + ", ".join(f"{name} {us:.3f}" for name, us in report.own_us_per_event.items()),
+        soft_wrap=True,
+    )
+    console.print(
+        f"An answer of {report.page_bytes:,} bytes takes {report.scrape_cpu_ms:.2f} ms of CPU, and"
+        f" {report.scrape_ms:.1f} ms until it is there (median of {report.scrapes} under full load)",
         soft_wrap=True,
     )

@@ -60,10 +60,52 @@ class Distribution:
             self._counts += counts
             self._sum += total
 
+    def add_integers(self, values: NDArray[np.int32]) -> None:
+        """Counts small numbers, none of them negative, each value once: quicker than a search for each."""
+        of_value = np.bincount(values)
+        places = np.searchsorted(self._bounds, np.arange(len(of_value)), side="left")
+        counts = np.bincount(places, of_value, len(self._counts)).astype(np.int64)
+        total = float(of_value @ np.arange(len(of_value)))
+        with self._lock:
+            self._counts += counts
+            self._sum += total
+
+    def add_sample(self, values: NDArray[np.float64], weights: NDArray[np.int64]) -> None:
+        """Counts every value of an array for as many as it stands for, shapes (n,)."""
+        places = np.searchsorted(self._bounds, values, side="left")
+        counts = np.bincount(places, weights, len(self._counts)).astype(np.int64)
+        total = float(values @ weights)
+        with self._lock:
+            self._counts += counts
+            self._sum += total
+
     def read(self) -> Read:
         """The counts so far."""
         with self._lock:
             return Read(tuple(np.cumsum(self._counts).tolist()), self._sum)
+
+
+class Every(NamedTuple):
+    """Which of n things are looked at, evenly spread, and how many each stands for."""
+
+    step: int
+    weights: NDArray[np.int64]
+    """They sum to n."""
+
+
+def every(n: int, most: int) -> Every:
+    """Looks at ``most`` of n things or fewer, at all where there are no more; n is at least 1.
+
+    >>> every(3, most=4)
+    Every(step=1, weights=array([1, 1, 1]))
+    >>> list(range(10))[:: every(10, most=4).step], every(10, most=4).weights.tolist()
+    ([0, 3, 6, 9], [3, 3, 3, 1])
+    """
+    step = -(-n // most)
+    looked_at = -(-n // step)
+    weights = np.full(looked_at, step, np.int64)
+    weights[-1] = n - step * (looked_at - 1)
+    return Every(step, weights)
 
 
 def binned(

@@ -161,6 +161,9 @@ def test_metrics_are_asked_for_in_their_turns_and_their_cost_stands_beside_the_n
     assert report.noise.cpu.turns > 0
     assert report.metrics.cpu.low <= report.metrics.cpu.median <= report.metrics.cpu.high
     assert report.cpu_us_per_event > 0
+    assert report.own_us_per_event.keys() == {"taken", "stage", "encoded", "batch", "scored", "applied"}
+    assert 0 < report.own_cpu.median < 1
+    assert report.scrape_cpu_ms > 0
     assert report.scrapes >= report.metrics.cpu.turns
     assert report.page_bytes > 10_000
     assert [row[0] for row in bench_metrics.rows(report)] == ["with metrics", "without: the noise"]

@@ -11,7 +11,7 @@ from stream.bench.metrics import beside, share
 def life(*cpu_us: float) -> list[Turn]:
     """A worker's turns, the first without metrics; time is twice the CPU."""
     return [
-        Turn(metered=bool(number % 2), events=1000, cpu_s=us * 1e-3, wall_s=us * 2e-3)
+        Turn(metered=bool(number % 2), events=1000, cpu_s=us * 1e-3, wall_s=us * 2e-3, own_cpu_s={})
         for number, us in enumerate(cpu_us)
     ]
 

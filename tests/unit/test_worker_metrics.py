@@ -230,6 +230,17 @@ def test_latency_is_of_each_event_and_transitions_are_counted() -> None:
     assert changed == {("firing", "warning"): 2, ("resolved", "critical"): 1}
 
 
+def test_of_many_events_some_are_looked_at_and_the_histogram_still_counts_all() -> None:
+    meter = WorkerMeter()
+    arrivals = [NOW_MS - 4] * 64 + [NOW_MS - 40] * 65
+    meter.applied(judged(0, 0, 0, transitions=[], arrivals_ms=arrivals), NOW_MS)
+    found = shown(meter.read)
+    # Every third of 129: 22 early ones for three each, 21 late ones.
+    assert found["end_to_end_seconds_bucket"]["0.005",] == 66
+    assert found["end_to_end_seconds_count"][()] == 129
+    assert found["end_to_end_seconds_sum"][()] == pytest.approx(66 * 0.004 + 63 * 0.04)
+
+
 def test_batches_tell_texts_useful_and_padded_tokens_and_their_cpu_time() -> None:
     meter = WorkerMeter()
     meter.batch(np.array([3, 5, 4], np.int32), 0.25)
@@ -253,6 +264,16 @@ def test_texts_tell_tokens_unknown_ones_and_languages() -> None:
     assert found["input_texts_tokens_bucket"]["8.0",] == 1
     assert found["input_texts_tokens_bucket"]["+Inf",] == 3
     assert found["input_language_total"] == {("en",): 1, ("zh",): 1, ("other",): 1}
+
+
+def test_of_a_large_window_some_languages_are_guessed_and_stand_for_all() -> None:
+    meter = WorkerMeter()
+    texts = ["It broke.", "质量很好"] * 257
+    meter.encoded(TokenScorer(), texts, encoded([8] * 514, [0] * 514))  # type: ignore[arg-type]
+    found = shown(meter.read)
+    # Every third: English and Chinese by turns, 86 of each, and the last stands for one.
+    assert found["input_language_total"] == {("en",): 258, ("zh",): 256, ("other",): 0}
+    assert found["input_tokens_total"][()] == 514 * 8
 
 
 def test_a_text_that_failed_has_no_probability() -> None:
@@ -321,9 +342,9 @@ def test_the_same_texts_do_not_drift_and_others_do() -> None:
 def test_another_bundle_begins_anew_and_one_without_a_reference_ends_it() -> None:
     meter, before, after = WorkerMeter(), TokenScorer(), TokenScorer()
     before.reference, after.reference = a_reference(), a_reference(999)
-    texts: tuple[Any, ...] = (["fine"] * 600, encoded([50] * 600, [0] * 600))
-    meter.encoded(before, *texts)  # type: ignore[arg-type]
-    meter.encoded(after, *texts)  # type: ignore[arg-type]
+    texts: tuple[Any, ...] = (["fine"] * 250, encoded([50] * 250, [0] * 250))
+    for scorer in (before, before, after, after):
+        meter.encoded(scorer, *texts)  # type: ignore[arg-type]
     meter.scored(before, scored(*[0.5] * 600))  # type: ignore[arg-type]  # a window that was inside
     assert set(shown(meter.read)["input_drift"]) == {("length",), ("unknown",), ("language",)}
     meter.scored(after, scored(*[0.5] * 600))  # type: ignore[arg-type]
