@@ -5,6 +5,9 @@ Rules:
   provider has kernels for. Inputs and logits keep their types.
 - Fusion is counted: a graph whose attention did not fuse is refused, since it would be slow without a word.
 - Padding is on the right, as everywhere here: the fused attention takes that for granted.
+- Nothing is left that a session would put on the CPU: no node that computes with shapes, no control flow. A
+  CUDA graph is captured of such a model alone. What the plain export computes with shapes are token types;
+  they are all 0, and their one vector is added to each position's instead.
 - It runs on the CUDA provider alone. What it says is compared by the parity gate where there is a GPU.
 """
 
@@ -18,8 +21,11 @@ from stream.errors import BundleError
 if TYPE_CHECKING:
     from pathlib import Path
 
-Target = Literal["cpu", "cuda"]
+Target = Literal["cpu", "cuda", "tensorrt"]
 """What a graph is made for."""
+
+ON_CPU = frozenset({"Shape", "Size", "ConstantOfShape", "NonZero", "If", "Loop", "Scan"})
+"""Operators that ONNX Runtime's CUDA provider leaves to the CPU, or that no CUDA graph can hold."""
 
 
 def fuse(source: Path, target: Path, *, heads: int, width: int, layers: int, half: bool = True) -> None:
@@ -56,6 +62,56 @@ def fuse(source: Path, target: Path, *, heads: int, width: int, layers: int, hal
             f"Of the model's {layers} attentions, {fused} fused; it would be slow on a GPU. Export it for "
             "target cpu, which any provider runs."
         )
+    _drop_token_types(model)
     if half:
         model.convert_float_to_float16(keep_io_types=True)
     model.save_model_to_file(str(target))
+
+
+def left_to_the_cpu(path: Path) -> list[str]:
+    """Kinds of the nodes of the model at ``path`` that keep a CUDA graph from being captured, or may."""
+    import onnx
+
+    nodes = onnx.load(str(path), load_external_data=False).graph.node
+    return sorted({node.op_type for node in nodes if node.op_type in ON_CPU})
+
+
+def _drop_token_types(model: Any) -> None:
+    """Adds the one token type there is to the positions, where it is found to be 0 for every token."""
+    from onnx import numpy_helper
+
+    embeddings = [node for node in model.model.graph.node if node.op_type == "EmbedLayerNormalization"]
+    if len(embeddings) != 1:
+        return
+    [node] = embeddings
+    if not node.input[1] or not _are_zero(model.model, node.input[1]):
+        return
+    positions, types = (numpy_helper.to_array(model.get_initializer(node.input[at])) for at in (3, 4))
+    summed = numpy_helper.from_array(positions + types[0], f"{node.input[3]}.typed")
+    model.add_initializer(summed)
+    node.input[1], node.input[3], node.input[4] = "", summed.name, ""
+    model.prune_graph()
+
+
+def _are_zero(model: Any, name: str) -> bool:
+    """Whether the integers ``name`` of a model are 0 whatever its inputs are, as far as two of them tell."""
+    import numpy as np
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    part = type(model)()
+    part.CopyFrom(model)
+    del part.graph.output[:]
+    part.graph.output.append(helper.make_tensor_value_info(name, TensorProto.INT32, None))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        part.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    for shape in ((1, 7), (3, 16)):
+        ids = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
+        feeds = {"input_ids": ids, "attention_mask": np.ones(shape, np.int64)}
+        [found] = session.run([name], {each.name: feeds[each.name] for each in session.get_inputs()})
+        if found.any():
+            return False
+    return True

@@ -14,8 +14,9 @@ pytest.importorskip("torch")
 import onnxruntime  # noqa: E402
 from tiny_models import classifier, mean_pooled  # noqa: E402
 
+from export import gpu_graph  # noqa: E402
 from export.cpu_graph import recast  # noqa: E402
-from export.gpu_graph import fuse  # noqa: E402
+from export.gpu_graph import fuse, left_to_the_cpu  # noqa: E402
 from export.onnx import export_onnx  # noqa: E402
 from export.precision import store  # noqa: E402
 from export.storage import STORAGES, Storage  # noqa: E402
@@ -106,6 +107,24 @@ def test_the_graph_for_gpus_is_fused_and_says_the_same(tmp_path: Path) -> None:
     fuse(plain, gpu, heads=4, width=32, layers=2, half=False)
     assert sum(node.op_type == "Attention" for node in onnx.load(gpu).graph.node) == 2
     np.testing.assert_allclose(said(gpu, 5, 20, 9), said(plain, 5, 20, 9), atol=2e-5)
+
+
+def test_nothing_of_the_graph_for_gpus_is_left_to_the_cpu(tmp_path: Path) -> None:
+    # A CUDA graph is captured of such a model alone; the plain one computes its token types from shapes.
+    plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
+    export_onnx(network(), plain)
+    fuse(plain, gpu, heads=4, width=32, layers=2)
+    assert left_to_the_cpu(plain) == ["ConstantOfShape", "Shape"]
+    assert left_to_the_cpu(gpu) == []
+    [embedding] = [each for each in onnx.load(gpu).graph.node if each.op_type == "EmbedLayerNormalization"]
+    assert (embedding.input[1], embedding.input[4]) == ("", "")
+
+
+def test_token_types_that_are_not_all_zero_stay(tmp_path: Path) -> None:
+    plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
+    export_onnx(network(), plain)
+    fuse(plain, gpu, heads=4, width=32, layers=2)
+    assert not gpu_graph._are_zero(onnx.load(gpu), "input_ids_int32")
 
 
 def test_float16_is_inside_alone(tmp_path: Path) -> None:
