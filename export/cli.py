@@ -94,7 +94,7 @@ def export(
         Target | None,
         typer.Option(
             help="`cpu` runs on any provider and is quick on CPUs; `cuda` is fused, float16, for NVIDIA GPUs"
-            " alone, and compared on one. [cpu]"
+            " alone, and compared on one; `tensorrt` is for TensorRT, likewise. [cpu]"
         ),
     ] = None,
     tail_tokens: Annotated[
@@ -201,8 +201,10 @@ def _check_compute(chosen: ExportOptions) -> None:
         raise UsageError("--compute int8 wants texts like those to come: name them with --calibrate FILE.")
     if chosen.compute != "int8" and chosen.calibrate:
         raise UsageError("--calibrate is for --compute int8; give both, or neither.")
-    if chosen.compute == "int8" and chosen.target == "cuda":
-        raise UsageError("--compute int8 is for CPUs; leave --target cuda away, which computes in float16.")
+    if chosen.compute == "int8" and chosen.target != "cpu":
+        raise UsageError(
+            f"--compute int8 is for CPUs; leave --target {chosen.target} away, which computes in float16."
+        )
 
 
 def _calibration(chosen: ExportOptions, compared: Sequence[str]) -> list[str]:

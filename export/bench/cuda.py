@@ -164,7 +164,7 @@ def _ours(network: Any, folder: Path) -> Callable[[_Batch], NDArray[np.float32]]
     from export.gpu_graph import fuse
     from export.onnx import export_onnx
     from stream.scorer.gpu import GpuRunner
-    from stream.scorer.onnx import open_session
+    from stream.scorer.providers import Place, open_session
 
     config = network.config
     export_onnx(network, folder / "plain.onnx")
@@ -175,7 +175,7 @@ def _ours(network: Any, folder: Path) -> Callable[[_Batch], NDArray[np.float32]]
         width=config.hidden_size,
         layers=config.num_hidden_layers,
     )
-    session = open_session(folder, "cuda")
+    session = open_session(folder, Place("cuda"))
     runner = GpuRunner(session, 0, int(config.pad_token_id or 0), int(config.num_labels))
     return lambda batch: runner.run(batch.ids, batch.mask)
 

@@ -53,15 +53,21 @@ def cut(lengths: NDArray[np.int32], token_budget: int, *, batch_cost: int = 0) -
     return batches
 
 
-def budget_of_a_lane(tokens: int, token_budget: int, lanes: int) -> int:
+def budget_of_a_lane(tokens: int, token_budget: int, lanes: int, least: int = LEAST_SHARE) -> int:
     """The token budget at which ``tokens`` keep all of ``lanes`` busy, as far as that pays.
+
+    Args:
+        tokens: that there are.
+        token_budget: most padded tokens in a batch.
+        lanes: batches scored at once.
+        least: tokens below which a batch is not split.
 
     >>> budget_of_a_lane(10_000, 512, 2), budget_of_a_lane(600, 512, 2), budget_of_a_lane(40, 512, 2)
     (512, 300, 128)
     """
     if lanes == 1:
         return token_budget
-    return min(token_budget, max(-(-tokens // lanes), LEAST_SHARE))
+    return min(token_budget, max(-(-tokens // lanes), least))
 
 
 def _are_alike(longest: NDArray[np.int32]) -> bool:

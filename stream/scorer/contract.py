@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from stream.core.batch import budget_of_a_lane, cut
+from stream.core.batch import LEAST_SHARE, budget_of_a_lane, cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,8 @@ class Lanes(NamedTuple):
     """Micro-batches it scores at once."""
     batch_cost: int = 0
     """What a micro-batch costs whatever is in it, in tokens."""
+    least_share: int = LEAST_SHARE
+    """Tokens below which a micro-batch is not split for the sake of idle lanes."""
 
 
 class Encoded(Protocol):
@@ -83,7 +85,7 @@ def score_encoded(scorer: Scorer[E], encoded: E, *, token_budget: int) -> NDArra
         Probabilities, shape (n, 3).
     """
     lanes = lanes_of(scorer)
-    budget = budget_of_a_lane(int(encoded.lengths.sum()), token_budget, lanes.at_once)
+    budget = budget_of_a_lane(int(encoded.lengths.sum()), token_budget, lanes.at_once, lanes.least_share)
     batches = cut(encoded.lengths, budget, batch_cost=lanes.batch_cost)
     probabilities = np.empty((len(encoded.lengths), 3), np.float32)
 
