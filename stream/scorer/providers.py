@@ -106,7 +106,7 @@ def open_session(path: Path, place: Place, *, computes_int8: bool = False, half:
 def captures(session: Any) -> bool:
     """Whether CUDA graphs are on in ``session``."""
     options = session.get_provider_options().get(CUDA, {})
-    return options.get("enable_cuda_graph") == "1" and session.get_providers()[0] == CUDA
+    return bool(options.get("enable_cuda_graph") == "1" and session.get_providers()[0] == CUDA)
 
 
 def cuda_options(place: Place, *, graphs: bool) -> dict[str, str]:
