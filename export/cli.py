@@ -37,6 +37,7 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Of the checkpoint's columns, in their order, with commas; where it does not name them."""
     force: bool = False
     target: Target = "cpu"
+    packed: bool = False
     tail_tokens: int = 0
     compute: Compute = "float32"
     calibrate: tuple[str, ...] = ()
@@ -97,6 +98,12 @@ def export(
             " alone, and compared on one; `tensorrt` is for TensorRT, likewise. [cpu]"
         ),
     ] = None,
+    packed: Annotated[
+        bool | None,
+        typer.Option(
+            "--packed", help="With `--target cuda`: real tokens alone are computed; no CUDA graphs."
+        ),
+    ] = None,
     tail_tokens: Annotated[
         int | None,
         typer.Option(min=0, help="How many of the tokens read of a long text are its last ones. [0]"),
@@ -138,6 +145,7 @@ def export(
         labels=labels,
         force=force,
         target=target,
+        packed=packed,
         tail_tokens=tail_tokens,
         compute=compute,
         calibrate=calibrate or None,
@@ -182,6 +190,7 @@ def export(
             labels=_named(chosen.labels),
             force=chosen.force,
             target=chosen.target,
+            packed=chosen.packed,
             tail_tokens=chosen.tail_tokens,
             calibrate=calibration,
         )
@@ -201,6 +210,8 @@ def _check_compute(chosen: ExportOptions) -> None:
         raise UsageError("--compute int8 wants texts like those to come: name them with --calibrate FILE.")
     if chosen.compute != "int8" and chosen.calibrate:
         raise UsageError("--calibrate is for --compute int8; give both, or neither.")
+    if chosen.packed and chosen.target != "cuda":
+        raise UsageError("--packed is for NVIDIA GPUs; give --target cuda with it.")
     if chosen.compute == "int8" and chosen.target != "cpu":
         raise UsageError(
             f"--compute int8 is for CPUs; leave --target {chosen.target} away, which computes in float16."

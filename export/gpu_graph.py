@@ -8,12 +8,16 @@ Rules:
 - Nothing is left that a session would put on the CPU: no node that computes with shapes, no control flow. A
   CUDA graph is captured of such a model alone. What the plain export computes with shapes are token types;
   they are all 0, and their one vector is added to each position's instead.
+- Packed, the padding is taken out before the first attention and put back after the last norm: what lies
+  between is computed of real tokens alone. How many there are is known on the GPU only, so ONNX Runtime waits
+  for that number in each run, and no CUDA graph can be captured.
 - It runs on the CUDA provider alone. What it says is compared by the parity gate where there is a GPU.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from stream.errors import BundleError
@@ -28,7 +32,16 @@ ON_CPU = frozenset({"Shape", "Size", "ConstantOfShape", "NonZero", "If", "Loop",
 """Operators that ONNX Runtime's CUDA provider leaves to the CPU, or that no CUDA graph can hold."""
 
 
-def fuse(source: Path, target: Path, *, heads: int, width: int, layers: int, half: bool = True) -> None:
+def fuse(
+    source: Path,
+    target: Path,
+    *,
+    heads: int,
+    width: int,
+    layers: int,
+    half: bool = True,
+    packed: bool = False,
+) -> None:
     """Writes the model ``source`` to ``target`` in the form above.
 
     Args:
@@ -38,6 +51,7 @@ def fuse(source: Path, target: Path, *, heads: int, width: int, layers: int, hal
         width: of a token's vector.
         layers: how many attentions are to be found.
         half: whether float16; else float32, which the CPU provider runs, too.
+        packed: whether without padding inside, see above.
 
     Raises:
         BundleError: not all attentions fused.
@@ -63,9 +77,25 @@ def fuse(source: Path, target: Path, *, heads: int, width: int, layers: int, hal
             "target cpu, which any provider runs."
         )
     _drop_token_types(model)
+    if packed:
+        _pack(model, layers)
     if half:
         model.convert_float_to_float16(keep_io_types=True)
     model.save_model_to_file(str(target))
+
+
+def _pack(model: Any, layers: int) -> None:
+    """Takes the padding out, by ONNX Runtime's own conversion; raises a BundleError where that does not."""
+    from onnxruntime.transformers.convert_to_packing_mode import PackingMode
+
+    PackingMode(model).convert(use_symbolic_shape_infer=False)
+    found = Counter(node.op_type for node in model.model.graph.node)
+    wanted = {"RemovePadding": 1, "PackedAttention": layers, "RestorePadding": 1, "Attention": 0}
+    if any(found[kind] != count for kind, count in wanted.items()):
+        raise BundleError(
+            f"Of the model's {layers} attentions, {found['PackedAttention']} were packed; export it without"
+            " --packed."
+        )
 
 
 def left_to_the_cpu(path: Path) -> list[str]:

@@ -9,11 +9,13 @@ Rules:
   finish is a short one.
 - Where a batch has a cost of its own, the cut is the cheapest there is: a row joins longer ones as long as
   the padding costs less than another batch.
+- Where batches are padded to shapes that repeat, the cut knows them: it counts the padding that they bring,
+  and ends batches where they bring none.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -25,13 +27,26 @@ LEAST_SHARE = 128
 little."""
 
 
-def cut(lengths: NDArray[np.int32], token_budget: int, *, batch_cost: int = 0) -> list[NDArray[np.intp]]:
+class Rounding(NamedTuple):
+    """The shapes that batches are padded to, beyond their longest row."""
+
+    lengths: NDArray[np.int32]
+    """What each length from 0 on is padded to."""
+    rows: NDArray[np.int32]
+    """What each number of rows from 0 on is; no batch has more."""
+
+
+def cut(
+    lengths: NDArray[np.int32], token_budget: int, *, batch_cost: int = 0, rounding: Rounding | None = None
+) -> list[NDArray[np.intp]]:
     """Row numbers of each micro-batch.
 
     Args:
         lengths: tokens of each text, shape (n,).
         token_budget: most padded tokens in a batch; a single text longer than it stands alone.
-        batch_cost: what a batch costs whatever is in it, in tokens. At 0, batches are as full as they can be.
+        batch_cost: what a batch costs whatever is in it, in tokens. At 0, and without ``rounding``, batches
+            are as full as they can be.
+        rounding: the shapes that batches are padded to; None: they are as they are cut.
 
     Returns:
         Arrays of row numbers: longest texts first.
@@ -40,11 +55,27 @@ def cut(lengths: NDArray[np.int32], token_budget: int, *, batch_cost: int = 0) -
     [[1], [2, 0], [3]]
     >>> [batch.tolist() for batch in cut(np.array([3, 9, 4, 9], np.int32), token_budget=40, batch_cost=2)]
     [[1, 3], [2, 0]]
+
+    Where rows are padded to pairs and lengths to fours:
+
+    >>> pairs = Rounding(np.array([0, 4, 4, 4, 4]), np.array([0, 2, 2, 4, 4]))
+    >>> [batch.tolist() for batch in cut(np.array([3, 1, 4, 4], np.int32), 15, rounding=pairs)]
+    [[2, 3], [0, 1]]
     """
     order = np.argsort(-lengths, kind="stable")
     longest = np.maximum(lengths[order], 1)
+    if rounding is None:
+        padded_rows = np.arange(len(order) + 1)
+    else:
+        longest, padded_rows = rounding.lengths[longest], rounding.rows
     most = np.maximum(token_budget // longest, 1)
-    rows = most if not batch_cost or _are_alike(longest) else _cheapest(longest, most, batch_cost)
+    if rounding is not None:
+        # A batch that is as large as may be has the rows it is padded to.
+        numbers = np.arange(len(padded_rows))
+        whole = np.maximum.accumulate(np.where(padded_rows == numbers, numbers, 0))
+        most = np.maximum(whole[np.minimum(most, len(whole) - 1)], 1)
+    is_plain = rounding is None and (not batch_cost or _are_alike(longest))
+    rows = most if is_plain else _cheapest(longest, most, batch_cost, padded_rows)
     batches = []
     start = 0
     while start < len(order):
@@ -74,13 +105,16 @@ def _are_alike(longest: NDArray[np.int32]) -> bool:
     return not len(longest) or longest[0] == longest[-1]
 
 
-def _cheapest(longest: NDArray[np.int32], most: NDArray[np.int32], batch_cost: int) -> NDArray[np.intp]:
+def _cheapest(
+    longest: NDArray[np.int32], most: NDArray[np.int32], batch_cost: int, padded_rows: NDArray[np.int32]
+) -> NDArray[np.intp]:
     """Rows of the batch that begins at each place, so that padded tokens and batches cost least in all.
 
     Args:
         longest: lengths, falling.
         most: rows that a batch may have that begins there.
         batch_cost: in tokens.
+        padded_rows: what each number of rows is padded to.
     """
     n = len(longest)
     rows = np.empty(n, np.intp)
@@ -88,7 +122,7 @@ def _cheapest(longest: NDArray[np.int32], most: NDArray[np.int32], batch_cost: i
     cost = np.zeros(n + 1)
     for start in range(n - 1, -1, -1):
         last = min(int(most[start]), n - start)
-        costs = cost[start + 1 : start + last + 1] + longest[start] * np.arange(1, last + 1)
+        costs = cost[start + 1 : start + last + 1] + longest[start] * padded_rows[1 : last + 1]
         best = int(costs.argmin())
         cost[start] = costs[best] + batch_cost
         rows[start] = best + 1

@@ -10,12 +10,19 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import NamedTuple
 
-LENGTHS = (16, 32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""Multiples of 16, which float16 tensor cores want; a third of padding at most, a sixth in the mean."""
+import numpy as np
+
+from stream.core.batch import Rounding
+
+LENGTHS = (16, 24, 32, 40, 48, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512)
+"""Multiples of 8, which float16 tensor cores want; a third of padding at most, a tenth in the mean."""
 
 STEPS = 4
-"""Row numbers between two powers of two, evenly: 8, 10, 12, 14, 16, 20, ...; an eighth of padding in the
-mean."""
+"""Row numbers between two powers of two, evenly: 8, 10, 12, 14, 16, 20, ... A cut that knows them ends its
+batches there."""
+
+MOST_ROWS = 4096
+"""Of a batch that is cut for a GPU."""
 
 SHORT = 64
 """Tokens of a row, on average, in the batch with the most rows that TensorRT is planned for."""
@@ -28,11 +35,19 @@ class Bucket(NamedTuple):
     length: int
 
 
+def rounding(longest: int) -> Rounding:
+    """What ``bucket_of`` makes of every length up to ``longest`` and number of rows, for the cut."""
+    return Rounding(
+        np.array([0, *(bucket_of(1, each).length for each in range(1, longest + 1))], np.int32),
+        np.array([0, *(bucket_of(each, 1).rows for each in range(1, MOST_ROWS + 1))], np.int32),
+    )
+
+
 def bucket_of(rows: int, length: int) -> Bucket:
     """The least bucket that holds a batch.
 
     >>> bucket_of(9, 100), bucket_of(3, 16), bucket_of(65, 700)
-    (Bucket(rows=10, length=128), Bucket(rows=3, length=16), Bucket(rows=80, length=704))
+    (Bucket(rows=10, length=112), Bucket(rows=3, length=16), Bucket(rows=80, length=704))
     """
     place = bisect_left(LENGTHS, length)
     long = LENGTHS[place] if place < len(LENGTHS) else -(-length // 16) * 16
@@ -54,9 +69,14 @@ def most_rows(token_budget: int) -> int:
 def full_buckets(token_budget: int, longest: int) -> list[Bucket]:
     """Of each length up to ``longest``, the bucket of a batch that is as full as it may be; longest first.
 
-    >>> full_buckets(1024, 40)
-    [Bucket(rows=28, length=48), Bucket(rows=32, length=32), Bucket(rows=64, length=16)]
+    >>> full_buckets(1024, 30)
+    [Bucket(rows=32, length=32), Bucket(rows=40, length=24), Bucket(rows=64, length=16)]
     """
     last = bucket_of(1, longest).length
     lengths = sorted({last, *(each for each in LENGTHS if each < last)}, reverse=True)
-    return [bucket_of(max(token_budget // min(each, longest), 1), each) for each in lengths]
+    return [Bucket(_whole(max(token_budget // each, 1)), each) for each in lengths]
+
+
+def _whole(rows: int) -> int:
+    """The most rows up to ``rows`` that are a bucket's."""
+    return next(each for each in range(rows, 0, -1) if bucket_of(each, 1).rows == each)

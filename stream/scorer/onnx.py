@@ -28,7 +28,7 @@ from tokenizers import Tokenizer
 
 from stream.bundle import MODEL, TOKENIZER, Manifest
 from stream.errors import BundleError
-from stream.scorer.buckets import most_rows
+from stream.scorer.buckets import most_rows, rounding
 from stream.scorer.contract import Lanes
 from stream.scorer.gpu import AT_ONCE, GpuRunner
 from stream.scorer.providers import CPU, TENSORRT, Place, open_session
@@ -98,7 +98,7 @@ class OnnxScorer:
         self._manifest = manifest
         self._tokenizer = _load_tokenizer(path, manifest)
         self._unknown_id = _unknown_id(self._tokenizer)
-        place = Place(provider, device_id, cuda_graphs, engines, token_budget)
+        place = Place(provider, device_id, cuda_graphs and not manifest.is_packed, engines, token_budget)
         opened = partial(
             open_session, path, computes_int8=manifest.computes_int8, half=manifest.computes_half
         )
@@ -108,7 +108,7 @@ class OnnxScorer:
         self.lanes = (
             Lanes(threads or usable_cores(), BATCH_COST)
             if on_cpu
-            else Lanes(AT_ONCE, GPU_BATCH_COST, GPU_LEAST_SHARE)
+            else Lanes(AT_ONCE, GPU_BATCH_COST, GPU_LEAST_SHARE, rounding(manifest.max_length))
         )
         self._inputs = [each.name for each in session.get_inputs()]
         unknown = set(self._inputs) - {"input_ids", "attention_mask", "token_type_ids"}

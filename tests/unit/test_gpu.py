@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from stream import bundle
 from stream.core.batch import cut
 from stream.scorer import onnx
-from stream.scorer.buckets import LENGTHS, Bucket, bucket_of, full_buckets, most_rows
+from stream.scorer.buckets import LENGTHS, Bucket, bucket_of, full_buckets, most_rows, rounding
 from stream.scorer.contract import score_encoded
 from stream.scorer.gpu import AT_ONCE, MOST_GRAPHS, SEEN, GpuRunner
+from stream.scorer.onnx import GPU_BATCH_COST
 from stream.scorer.providers import CPU, CUDA, LOADING, Place, cuda_options, open_session
 from stream.settings import SHIPPED_BUNDLE
 
@@ -35,6 +36,14 @@ def batch(*lengths: int) -> tuple[np.ndarray, np.ndarray]:
         ids[row, :length] = row + 5
         mask[row, :length] = 1
     return ids, mask
+
+
+@given(st.integers(16, 20_000), st.integers(1, 512))
+def test_a_full_bucket_is_within_the_budget_and_no_larger_one_is(budget: int, longest: int) -> None:
+    for bucket in full_buckets(budget, longest):
+        assert bucket_of(*bucket) == bucket
+        assert bucket.rows == 1 or bucket.rows * bucket.length <= budget
+        assert bucket_of(bucket.rows + 1, 1).rows * bucket.length > budget
 
 
 def logits(*lengths: int) -> list[list[float]]:
@@ -58,14 +67,20 @@ def test_a_bucket_holds_the_batch_and_wastes_little(rows: int, length: int) -> N
     assert bucket_of(*bucket) == bucket
 
 
-def test_real_streams_need_few_buckets() -> None:
+def test_real_streams_need_few_buckets_and_fill_them() -> None:
     chance = np.random.default_rng(1)
-    found = set()
-    for _ in range(20):
+    found, useful, computed = set(), 0, 0
+    for _ in range(8):
         lengths = np.minimum(chance.lognormal(4, 0.9, 4096).astype(np.int32) + 3, 512)
-        found |= {bucket_of(len(rows), int(lengths[rows].max())) for rows in cut(lengths, 16_384)}
+        useful += int(lengths.sum())
+        for rows in cut(lengths, 16_384, batch_cost=GPU_BATCH_COST, rounding=rounding(512)):
+            bucket = bucket_of(len(rows), int(lengths[rows].max()))
+            assert bucket.rows * bucket.length <= 16_384
+            computed += bucket.rows * bucket.length
+            found.add(bucket)
     assert len(found) < 100
     assert {bucket.length for bucket in found} <= set(LENGTHS)
+    assert useful / computed > 0.9
 
 
 def test_logits_are_those_of_the_rows_that_were_asked_for() -> None:
@@ -74,7 +89,7 @@ def test_logits_are_those_of_the_rows_that_were_asked_for() -> None:
     said = runner.run(*batch(*[3] * 8, 20))
     assert said.tolist() == [[(row + 5) * 3, 3] for row in range(8)] + [[13 * 20, 20]]
     assert said.dtype == np.float32
-    assert session.runs == [(10, 32)]
+    assert session.runs == [(10, 24)]
 
 
 def test_buffers_are_made_once_for_a_bucket_and_on_the_device_asked_for(device: list[DeviceValue]) -> None:
@@ -142,7 +157,7 @@ def test_warming_up_captures_a_full_batch_of_each_length_the_longest_first() -> 
     shapes = [tuple(bucket) for bucket in full_buckets(1024, 64) for _ in range(AT_ONCE)]
     assert session.runs == shapes
     assert shapes[0] == (16, 64)
-    assert runner.graphs == len(shapes) == 8
+    assert runner.graphs == len(shapes) == 12
     assert runner.run(*batch(*[60] * 16)).tolist() == logits(*[60] * 16)
     assert len(session.replays) == 1
 
@@ -249,7 +264,7 @@ def test_the_scorer_runs_a_gpus_batches_through_its_buffers(opened: list[FakeSes
     assert opened[0].runs == [(1, 16)]  # whether the model takes the tokenizer's highest id
     scorer.warm_up(4096)
     assert opened[0].runs[1] == (10, 384)
-    assert scorer.graphs == AT_ONCE * 9
+    assert scorer.graphs == AT_ONCE * 16
     encoded = scorer.encode(["good", "it broke after a day"])
     assert scorer.logits(encoded, np.array([0, 1])).tolist() == [
         [float(encoded.ids[:3].sum()), 3.0],
