@@ -64,9 +64,8 @@ def cut(
     """
     order = np.argsort(-lengths, kind="stable")
     longest = np.maximum(lengths[order], 1)
-    if rounding is None:
-        padded_rows = np.arange(len(order) + 1)
-    else:
+    padded_rows: NDArray[np.int32] = np.arange(len(order) + 1, dtype=np.int32)
+    if rounding is not None:
         longest, padded_rows = rounding.lengths[longest], rounding.rows
     most = np.maximum(token_budget // longest, 1)
     if rounding is not None:
