@@ -22,6 +22,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+MOST_PLACES = 1024
+"""Places at which a batch may begin where shapes are few: more cost time and save no padding."""
+
 LEAST_SHARE = 128
 """Tokens below which a batch is not split for the sake of idle lanes: it would read all weights for
 little."""
@@ -73,8 +76,16 @@ def cut(
         numbers = np.arange(len(padded_rows))
         whole = np.maximum.accumulate(np.where(padded_rows == numbers, numbers, 0))
         most = np.maximum(whole[np.minimum(most, len(whole) - 1)], 1)
-    is_plain = rounding is None and (not batch_cost or _are_alike(longest))
-    rows = most if is_plain else _cheapest(longest, most, batch_cost, padded_rows)
+    if rounding is None and (not batch_cost or _are_alike(longest)):
+        rows = most
+    else:
+        # The time is that of the places where a batch may begin, and a GPU waits for it.
+        grain = 1 if rounding is None or not len(order) else -(-len(order) // MOST_PLACES)
+        grain = max(min(grain, int(most.min(initial=grain))), 1)
+        rows = np.zeros(len(order), np.intp)
+        rows[::grain] = grain * _cheapest(
+            longest[::grain], np.maximum(most[::grain] // grain, 1), batch_cost, padded_rows[::grain]
+        )
     batches = []
     start = 0
     while start < len(order):

@@ -135,3 +135,17 @@ def test_a_lane_gets_no_more_than_the_budget_and_idle_lanes_get_a_share(
     assert share <= budget
     assert share == budget or share >= LEAST_SHARE
     assert share * lanes >= tokens or share == budget
+
+
+@given(st.integers(1, 400), st.integers(1, 3000), st.integers(0, 2**32 - 1))
+def test_a_large_cut_for_few_shapes_keeps_rows_and_budget(longest: int, texts: int, seed: int) -> None:
+    lengths = np.random.default_rng(seed).integers(0, longest + 1, texts).astype(np.int32)
+    shapes = Rounding(
+        np.array([0, *(-(-each // 16) * 16 for each in range(1, 401))], np.int32),
+        np.array([*range(9), *(-(-each // 8) * 8 for each in range(9, 2049))], np.int32),
+    )
+    cuts = cut(lengths, 4096, batch_cost=300, rounding=shapes)
+    assert sorted(row for rows in cuts for row in rows.tolist()) == list(range(texts))
+    for rows in cuts:
+        padded = int(shapes.rows[len(rows)]) * int(shapes.lengths[max(int(lengths[rows].max()), 1)])
+        assert len(rows) == 1 or padded <= 4096
