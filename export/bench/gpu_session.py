@@ -127,9 +127,12 @@ def run(todo: Sequence[Step], out: Path, minutes: float) -> list[Done]:
 
 
 def _ended(step: Step, out: Path, longest_s: float) -> str:
+    environment = os.environ | {"REVIEWPULSE_TEST_GPU": "1"}  # no test is skipped for want of one
     with (out / step.out).open("wb") as said, (out / f"{step.out}.log").open("wb") as log:
         try:
-            process = subprocess.Popen(step.command, stdout=said, stderr=log, start_new_session=True)
+            process = subprocess.Popen(
+                step.command, stdout=said, stderr=log, env=environment, start_new_session=True
+            )
         except FileNotFoundError as error:
             return f"failed ({error.strerror}: {step.command[0]})"
         try:

@@ -34,6 +34,7 @@ from aiokafka import AIOKafkaProducer
 
 from stream.bench.pipeline import counted, cpu_seconds, worker_environment
 from stream.bench.texts import synthetic
+from stream.bundle import verify
 from stream.errors import DependencyError, UsageError
 from stream.local import LOCAL_SESSION_TIMEOUT_S, LocalServers
 from stream.redis_config import connect
@@ -90,7 +91,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     texts: str
     cores: int
-    bundle: str
+    model_version: str
     token_budget: int
     fleets: tuple[Fleet, ...]
 
@@ -125,10 +126,13 @@ def run(
         tell: is told what is being done.
 
     Raises:
+        BundleError: the bundle cannot be used.
         DependencyError: a server or worker failed, or did not use the provider demanded.
+        UsageError: a number of workers is none.
     """
     if not workers or min(workers) < 1:
         raise UsageError("--workers wants numbers from 1 on, with commas: 1,2,4.")
+    manifest = verify(settings.bundle, settings.bundle_key)  # before anything is written
     texts = texts or synthetic(min(reviews, TEXTS))
     source = source or "made ones"
     partitions = max(4, 2 * max(workers))
@@ -163,7 +167,7 @@ def run(
         partitions=partitions,
         texts=source,
         cores=os.cpu_count() or 1,
-        bundle=str(settings.bundle),
+        model_version=manifest.version,
         token_budget=settings.token_budget,
         fleets=tuple(fleets),
     )

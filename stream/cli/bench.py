@@ -142,7 +142,8 @@ def _show_fleets(report: Fleets) -> None:
 
     table = Table(
         title=f"{report.reviews:,} reviews of {report.products:,} products, texts: {report.texts};"
-        f" {report.partitions} partitions, {report.cores} cores, {report.token_budget:,} tokens a micro-batch"
+        f" {report.model_version}, {report.partitions} partitions, {report.cores} cores,"
+        f" {report.token_budget:,} tokens a micro-batch"
     )
     for heading in ("workers", "scorer", "provider", "reviews/s", "timed", "µs CPU a review", "GPU", "MiB"):
         table.add_column(heading, justify="left" if heading in {"scorer", "provider"} else "right")

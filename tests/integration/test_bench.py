@@ -182,6 +182,7 @@ def test_the_whole_path_with_a_model_is_timed_by_workers_and_says_where_it_ran()
     assert both.reviews_per_s > 0
     assert both.cpu_us_per_review > 0
     assert (found.texts, found.partitions, found.ceiling_reviews) == ("made ones", 4, 0)
+    assert found.model_version == bundle.load_manifest(SHIPPED_BUNDLE).version
 
 
 def test_a_worker_that_cannot_use_the_provider_ends_the_bench_with_its_reason() -> None:

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from stream.bench import fleet
 from stream.bench.texts import synthetic
 from stream.cli.main import command_line
+from stream.errors import BundleError
 from stream.settings import load
 
 if TYPE_CHECKING:
@@ -65,6 +66,11 @@ def test_numbers_of_workers_are_numbers_with_commas(workers: str) -> None:
     )
     assert found.exception is not None
     assert "1,2,4" in str(found.exception)
+
+
+def test_a_bundle_that_is_not_there_is_noticed_before_any_server_is_started(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="There is no bundle folder"):
+        fleet.run(load(bundle=tmp_path / "none"), workers=[1], reviews=1, ceiling_reviews=0, products=1)
 
 
 def test_a_provider_without_a_model_is_refused() -> None:
