@@ -4,6 +4,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 import structlog
@@ -309,3 +310,15 @@ def test_a_model_that_can_have_no_graphs_is_opened_without_and_the_reason_logged
 
 def test_an_engine_is_planned_for_as_many_rows_as_a_batch_has() -> None:
     assert (most_rows(16_384), most_rows(1024), most_rows(64)) == (256, 16, 8)
+
+
+def test_a_packed_bundle_has_no_graphs_and_is_not_tried_with_them(opened: list[FakeSession]) -> None:
+    # How many tokens there are is read back from the GPU in each run: a capture would fail.
+    manifest = msgspec.structs.replace(
+        bundle.load_manifest(SHIPPED_BUNDLE), precision="stored and computed float16, packed, for CUDA"
+    )
+    scorer = onnx.OnnxScorer(SHIPPED_BUNDLE, manifest, provider="cuda")
+    scorer.warm_up(512)
+    assert "enable_cuda_graph" not in opened[0].options["providers"][0][1]
+    assert (manifest.is_packed, manifest.computes_half, manifest.computes_int8) == (True, True, False)
+    assert (len(opened), scorer.graphs) == (1, 0)

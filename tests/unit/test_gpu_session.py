@@ -4,14 +4,17 @@ import sys
 from pathlib import Path
 
 import msgspec
+import onnx
 import pytest
 
 pytest.importorskip("torch", reason="wants pip install 'reviewpulse[train]'")
 
+from tiny_models import mean_pooled
 from typer.testing import CliRunner
 
 from export.bench import gpu_session
 from export.bench.gpu_session import REVIEWPULSE, Done, Step
+from export.bundle import _precision, _write_model
 from models.checkpoint import load_checkpoint, read_record
 from stream.cli.main import command_line
 
@@ -76,3 +79,42 @@ def test_a_checkpoint_of_the_shape_asked_for_can_be_exported(tmp_path: Path) -> 
     network, _ = load_checkpoint(folder, 384)
     assert (network.config.hidden_size, network.config.num_hidden_layers) == (48, 1)
     assert read_record(folder).max_length == 384
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--packed"], "--packed is for NVIDIA GPUs; give --target cuda with it."),
+        (["--packed", "--target", "tensorrt"], "--packed is for NVIDIA GPUs; give --target cuda with it."),
+        (
+            ["--compute", "int8", "--calibrate", "t.txt", "--target", "tensorrt"],
+            "--compute int8 is for CPUs; leave --target tensorrt away, which computes in float16.",
+        ),
+    ],
+)
+def test_options_of_an_export_for_gpus_belong_together(options: list[str], said: str) -> None:
+    found = CliRunner().invoke(
+        command_line(), ["export", "checkpoint", "--out", "bundle", "--texts", "t.txt", *options]
+    )
+    assert str(found.exception) == said
+
+
+def test_a_bundle_says_what_it_was_made_for() -> None:
+    assert [
+        _precision("float16", "float32", "cuda"),
+        _precision("float16", "float32", "cuda", packed=True),
+        _precision("float16", "float32", "tensorrt"),
+    ] == [
+        "stored and computed float16, for CUDA",
+        "stored and computed float16, packed, for CUDA",
+        "stored float32, computed float16, for TensorRT",
+    ]
+
+
+def test_the_graph_for_tensorrt_is_the_plain_one(tmp_path: Path) -> None:
+    _write_model(mean_pooled(100), tmp_path / "model.onnx", "float16", (0, 1), "tensorrt", None, packed=False)
+    assert [each.name for each in tmp_path.iterdir()] == ["model.onnx"]
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    assert {node.domain for node in graph.node} == {""}
+    assert not {node.op_type for node in graph.node} & {"If", "Attention"}
+    assert {each.data_type for each in graph.initializer} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
