@@ -6,8 +6,9 @@ Rules:
 - Fusion is counted: a graph whose attention did not fuse is refused, since it would be slow without a word.
 - Padding is on the right, as everywhere here: the fused attention takes that for granted.
 - Nothing is left that a session would put on the CPU: no node that computes with shapes, no control flow. A
-  CUDA graph is captured of such a model alone. What the plain export computes with shapes are token types;
-  they are all 0, and their one vector is added to each position's instead.
+  CUDA graph is captured of such a model alone. What the plain export computes with shapes are token
+  types, all 0, whose one vector is added to each position's instead, and of DistilBERT positions. RoBERTa's
+  come from the mask: there, shapes stay.
 - Packed, the padding is taken out before the first attention and put back after the last norm: what lies
   between is computed of real tokens alone. How many there are is known on the GPU only, so ONNX Runtime waits
   for that number in each run, and no CUDA graph can be captured.
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stream.errors import BundleError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 Target = Literal["cpu", "cuda", "tensorrt"]
@@ -76,7 +78,7 @@ def fuse(
             f"Of the model's {layers} attentions, {fused} fused; it would be slow on a GPU. Export it for "
             "target cpu, which any provider runs."
         )
-    _drop_token_types(model)
+    _drop_known_indices(model)
     if packed:
         _pack(model, layers)
     if half:
@@ -106,25 +108,31 @@ def left_to_the_cpu(path: Path) -> list[str]:
     return sorted({node.op_type for node in nodes if node.op_type in ON_CPU})
 
 
-def _drop_token_types(model: Any) -> None:
-    """Adds the one token type there is to the positions, where it is found to be 0 for every token."""
+def _drop_known_indices(model: Any) -> None:
+    """Leaves away what an embedding is told of token types and positions, where it is what it always is.
+
+    Types that are 0 for every token are one vector, which is added to the positions' table; positions that
+    count from 0 are what the operator takes by itself.
+    """
+    import numpy as np
     from onnx import numpy_helper
 
     embeddings = [node for node in model.model.graph.node if node.op_type == "EmbedLayerNormalization"]
     if len(embeddings) != 1:
         return
     [node] = embeddings
-    if not node.input[1] or not _are_zero(model.model, node.input[1]):
-        return
-    positions, types = (numpy_helper.to_array(model.get_initializer(node.input[at])) for at in (3, 4))
-    summed = numpy_helper.from_array(positions + types[0], f"{node.input[3]}.typed")
-    model.add_initializer(summed)
-    node.input[1], node.input[3], node.input[4] = "", summed.name, ""
+    if node.input[1] and _is_always(model.model, node.input[1], np.zeros_like):
+        positions, types = (numpy_helper.to_array(model.get_initializer(node.input[at])) for at in (3, 4))
+        summed = numpy_helper.from_array(positions + types[0], f"{node.input[3]}.typed")
+        model.add_initializer(summed)
+        node.input[1], node.input[3], node.input[4] = "", summed.name, ""
+    if len(node.input) > 8 and _is_always(model.model, node.input[8], lambda ids: np.arange(ids.shape[1])):
+        node.input[8] = ""
     model.prune_graph()
 
 
-def _are_zero(model: Any, name: str) -> bool:
-    """Whether the integers ``name`` of a model are 0 whatever its inputs are, as far as two of them tell."""
+def _is_always(model: Any, name: str, wanted: Callable[[Any], Any]) -> bool:
+    """Whether the integers ``name`` of a model are as ``wanted`` of its ids, as far as two inputs tell."""
     import numpy as np
     import onnxruntime
     from onnx import TensorProto, helper
@@ -142,6 +150,6 @@ def _are_zero(model: Any, name: str) -> bool:
         ids = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
         feeds = {"input_ids": ids, "attention_mask": np.ones(shape, np.int64)}
         [found] = session.run([name], {each.name: feeds[each.name] for each in session.get_inputs()})
-        if found.any():
+        if not (found == wanted(ids)).all():
             return False
     return True

@@ -12,6 +12,7 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
 import onnxruntime  # noqa: E402
+import transformers  # noqa: E402
 from tiny_models import classifier, mean_pooled  # noqa: E402
 
 from export import gpu_graph  # noqa: E402
@@ -139,11 +140,27 @@ def test_the_packed_graph_computes_between_first_attention_and_last_norm_without
     assert left_to_the_cpu(packed) == []
 
 
+@pytest.mark.parametrize("family", ["bert", "electra", "distilbert"])
+def test_of_these_families_nothing_is_left_to_the_cpu(tmp_path: Path, family: str) -> None:
+    plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    if family == "distilbert":
+        sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
+    config = transformers.AutoConfig.for_model(family, vocab_size=100, pad_token_id=0, **sizes)
+    made = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    for parameter in made.parameters():
+        parameter.data *= 3  # else all texts are alike to it
+    export_onnx(made.eval(), plain)
+    fuse(plain, gpu, heads=4, width=32, layers=2, half=False)
+    assert left_to_the_cpu(gpu) == []
+    np.testing.assert_allclose(said(gpu, 5, 20, 9), said(plain, 5, 20, 9), atol=2e-4)
+
+
 def test_token_types_that_are_not_all_zero_stay(tmp_path: Path) -> None:
     plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
     export_onnx(network(), plain)
     fuse(plain, gpu, heads=4, width=32, layers=2)
-    assert not gpu_graph._are_zero(onnx.load(gpu), "input_ids_int32")
+    assert not gpu_graph._is_always(onnx.load(gpu), "input_ids_int32", np.zeros_like)
 
 
 def test_float16_is_inside_alone(tmp_path: Path) -> None:
