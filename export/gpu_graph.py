@@ -6,8 +6,8 @@ Rules:
 - Fusion is counted: a graph whose attention did not fuse is refused, since it would be slow without a word.
 - Padding is on the right, as everywhere here: the fused attention takes that for granted.
 - Of BERT, ELECTRA and DistilBERT nothing is left that a session would put on the CPU: no node that computes
-  with shapes, no control flow. A CUDA graph is captured of such a model alone. The plain export computes token
-  types with shapes, all 0, whose one vector is added to each position's instead, and DistilBERT's positions.
+  with shapes, no control flow. A CUDA graph is captured of such a model alone. Their plain export computes
+  token types with shapes, all 0, whose one vector is added to each position instead; DistilBERT, positions.
   RoBERTa's are counted from the ids: shapes stay there.
 - Packed, the padding is taken out before the first attention and put back after the last norm: what lies
   between is computed of real tokens alone. How many there are is known on the GPU only, so ONNX Runtime waits
