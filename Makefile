@@ -5,6 +5,7 @@
 #   make fuzz                      looks for inputs that break something (FUZZ_SECONDS=60 in all)
 #   make check                     what CI runs beside the tests: lint, types, architecture
 #   make PYTHON=python3.12 test    with another Python (`make clean` first)
+#   make gpu                       on a machine with an NVIDIA GPU: its tests and benches, within 12 minutes (docs/gpu.md)
 #   make audit                     known vulnerabilities in what is pinned; says what could not be asked about
 #   make sbom                      sbom.json: what is installed here, as CycloneDX
 #   make fresh                     runs README's commands as printed in a fresh clone, with an empty home
@@ -24,6 +25,7 @@ PYTHON ?= $(firstword $(foreach python,python3 python3.13 python3.12 python3.11,
 DEMO_ARGS ?=
 PYTEST_ARGS ?=
 FRESH_ARGS ?=
+GPU_ARGS ?=
 
 FUZZ_SECONDS ?= 60
 FUZZ_TARGETS ?=
@@ -31,7 +33,7 @@ FUZZ_TARGETS ?=
 # Test processes, each with servers of its own: integration tests wait more than they compute.
 JOBS ?= 2
 
-.PHONY: help demo test docs fuzz lint types check fresh audit sbom up observe down clean
+.PHONY: help demo test docs fuzz gpu lint types check fresh audit sbom up observe down clean
 
 help:
 	@sed -n '/^$$/q; s/^# \{0,1\}//p' Makefile
@@ -50,6 +52,11 @@ docs: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group fuzz
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m tests.fuzz $(FUZZ_TARGETS)
+
+# With CUDA's libraries. On a machine that can reach no registry: python -m export.bench.gpu_session
+gpu: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[local,train,gpu]' --group dev
+	$(BIN)/python -m export.bench.gpu_session $(GPU_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check

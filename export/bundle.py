@@ -77,6 +77,7 @@ def write_bundle(
     labels: Sequence[Label] | None = None,
     force: bool = False,
     target: Target = "cpu",
+    packed: bool = False,
     tail_tokens: int = 0,
     calibrate: Sequence[str] | None = None,
     fine_share: float = FINE_SHARE,
@@ -93,13 +94,15 @@ def write_bundle(
         labels: of the checkpoint's columns, where it does not name them.
         force: whether a bundle is written that does not say what the checkpoint says.
         target: what the graph is made for: ``cpu`` runs anywhere and is quick on CPUs, ``cuda`` is fused and
-            computed in float16, runs on NVIDIA GPUs alone, and is compared on one.
+            computed in float16, runs on NVIDIA GPUs alone, and is compared on one; ``tensorrt`` is plain, for
+            TensorRT to fuse and compute in float16, and compared there.
+        packed: whether its graph, for CUDA, takes the padding out.
         tail_tokens: of a text longer than the record's ``max_length``, how many of its last are read.
         calibrate: real texts, none of those compared on: the linear layers are computed in int8 then.
         fine_share: of their work, how much is done twice, finely: where rounding moves scores most.
 
     Raises:
-        DependencyError: the target is ``cuda`` and there is no GPU to compare it on.
+        DependencyError: the target is ``cuda`` or ``tensorrt``, and cannot be used here to compare it.
         BundleError: the exported model does not say what the checkpoint says.
         UsageError: something that is no bundle stands at ``out``, or the checkpoint is of another kind, its
             labels are not ours, or its tokenizer is another network's.
@@ -118,12 +121,12 @@ def write_bundle(
     fresh.mkdir(parents=True)
     try:
         arithmetic = Int8(products) if calibrate is not None else None
-        _write_model(network, fresh / bundle.MODEL, storage, columns, target, arithmetic)
+        _write_model(network, fresh / bundle.MODEL, storage, columns, target, arithmetic, packed=packed)
         (fresh / bundle.TOKENIZER).write_text(compact(tokenizer), encoding="utf-8")
         pad_id = int(network.config.pad_token_id or 0)
         manifest = _manifest(
             record,
-            _precision(storage, computed, target),
+            _precision(storage, computed, target, packed=packed),
             labels,
             pad_id=pad_id,
             tail_tokens=tail_tokens,
@@ -163,10 +166,15 @@ def _write_model(
     columns: Sequence[int],
     target: Target,
     arithmetic: Int8 | None,
+    *,
+    packed: bool,
 ) -> None:
     full = path.with_suffix(".float32")
     in_order = list(columns) == sorted(columns)
     export_onnx(network, full, columns=None if in_order else columns)
+    if target == "tensorrt":
+        full.rename(path)  # it fuses and rounds by itself, and knows none of ONNX Runtime's own operators
+        return
     if target == "cuda":
         config = network.config
         fuse(
@@ -175,6 +183,7 @@ def _write_model(
             heads=config.num_attention_heads,
             width=config.hidden_size,
             layers=config.num_hidden_layers,
+            packed=packed,
         )
     else:
         store(full, path, storage)
@@ -186,14 +195,16 @@ def _write_model(
     full.unlink()
 
 
-def _precision(storage: Storage, computed: Compute, target: Target) -> str:
+def _precision(storage: Storage, computed: Compute, target: Target, *, packed: bool = False) -> str:
     """How weights are stored and computed with.
 
     >>> _precision("float16+int8-words", "int8", "cpu")
     'stored int8 and float16, computed int8, a scale for each row'
     """
     if target == "cuda":
-        return "stored and computed float16, for CUDA"
+        return f"stored and computed float16, {'packed, ' if packed else ''}for CUDA"
+    if target == "tensorrt":
+        return "stored float32, computed float16, for TensorRT"
     if computed == "float32":
         return f"stored {storage}, computed float32"
     others = "" if storage == "int8" else f" and {storage.removesuffix('+int8-words')}"
@@ -268,8 +279,8 @@ def _scorers(folder: Path, manifest: bundle.Manifest, target: Target) -> list[On
     """The bundle on each execution provider that it is for and that can be used here, the CPU first."""
     from stream.scorer.onnx import OnnxScorer
 
-    if target == "cuda":
-        return [OnnxScorer(folder, manifest, provider="cuda")]
+    if target != "cpu":
+        return [OnnxScorer(folder, manifest, provider=target)]
     scorers = [OnnxScorer(folder, manifest, provider="cpu")]
     with suppress(DependencyError):  # there is no GPU here; the manifest says where it was compared
         scorers.append(OnnxScorer(folder, manifest, provider="cuda"))

@@ -37,6 +37,7 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Of the checkpoint's columns, in their order, with commas; where it does not name them."""
     force: bool = False
     target: Target = "cpu"
+    packed: bool = False
     tail_tokens: int = 0
     compute: Compute = "float32"
     calibrate: tuple[str, ...] = ()
@@ -94,7 +95,13 @@ def export(
         Target | None,
         typer.Option(
             help="`cpu` runs on any provider and is quick on CPUs; `cuda` is fused, float16, for NVIDIA GPUs"
-            " alone, and compared on one. [cpu]"
+            " alone, and compared on one; `tensorrt` is for TensorRT, likewise. [cpu]"
+        ),
+    ] = None,
+    packed: Annotated[
+        bool | None,
+        typer.Option(
+            "--packed", help="With `--target cuda`: real tokens alone are computed; no CUDA graphs."
         ),
     ] = None,
     tail_tokens: Annotated[
@@ -138,6 +145,7 @@ def export(
         labels=labels,
         force=force,
         target=target,
+        packed=packed,
         tail_tokens=tail_tokens,
         compute=compute,
         calibrate=calibrate or None,
@@ -182,6 +190,7 @@ def export(
             labels=_named(chosen.labels),
             force=chosen.force,
             target=chosen.target,
+            packed=chosen.packed,
             tail_tokens=chosen.tail_tokens,
             calibrate=calibration,
         )
@@ -201,8 +210,12 @@ def _check_compute(chosen: ExportOptions) -> None:
         raise UsageError("--compute int8 wants texts like those to come: name them with --calibrate FILE.")
     if chosen.compute != "int8" and chosen.calibrate:
         raise UsageError("--calibrate is for --compute int8; give both, or neither.")
-    if chosen.compute == "int8" and chosen.target == "cuda":
-        raise UsageError("--compute int8 is for CPUs; leave --target cuda away, which computes in float16.")
+    if chosen.packed and chosen.target != "cuda":
+        raise UsageError("--packed is for NVIDIA GPUs; give --target cuda with it.")
+    if chosen.compute == "int8" and chosen.target != "cpu":
+        raise UsageError(
+            f"--compute int8 is for CPUs; leave --target {chosen.target} away, which computes in float16."
+        )
 
 
 def _calibration(chosen: ExportOptions, compared: Sequence[str]) -> list[str]:

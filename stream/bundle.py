@@ -130,6 +130,16 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         """Whether its linear layers are products of integers."""
         return "computed int8" in self.precision
 
+    @property
+    def computes_half(self) -> bool:
+        """Whether it was exported, and compared, to be computed in float16."""
+        return "computed float16" in self.precision
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether its graph takes the padding out, by numbers that are known on the GPU alone."""
+        return ", packed," in self.precision
+
 
 LABEL_SETS: tuple[tuple[Label, ...], ...] = (("negative", "positive"), ("negative", "neutral", "positive"))
 

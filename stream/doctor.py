@@ -421,7 +421,8 @@ def scorer_findings(settings: Settings) -> Iterator[Finding]:
         f"{manifest.name} {manifest.version} ({', '.join(manifest.languages)}): all checksums agree{signed}",
     )
     try:
-        provider = load_scorer(settings).provider
+        scorer = load_scorer(settings)
+        provider = scorer.provider
     except DependencyError as error:
         yield Finding(
             "provider", "fail", str(error), "install what it names, or set REVIEWPULSE_PROVIDER=auto"
@@ -435,7 +436,8 @@ def scorer_findings(settings: Settings) -> Iterator[Finding]:
             "REVIEWPULSE_PROVIDER=cuda says why CUDA cannot be used; =cpu settles for it",
         )
         return
-    yield Finding("provider", "ok", provider)
+    graphs: int = getattr(scorer, "graphs", 0)
+    yield Finding("provider", "ok", f"{provider}, {graphs} CUDA graphs captured" if graphs else provider)
 
 
 def disk_findings(settings: Settings) -> Iterator[Finding]:

@@ -127,14 +127,23 @@ class Settings(BaseSettings):
         description="Public key (PEM) that bundles must be signed for, `reviewpulse bundle sign`; unsigned or"
         " altered ones are refused then.",
     )
-    provider: Literal["auto", "cpu", "cuda"] = Field(
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = Field(
         "auto",
-        description="Execution provider. `cuda` fails where CUDA cannot be used; `auto` falls back to CPU.",
+        description="Execution provider. `cuda` and `tensorrt` fail where they cannot be used; `auto` is CUDA"
+        " or else the CPU.",
     )
     threads: int = Field(
         0, ge=0, description="Micro-batches scored at once on CPUs, one thread each; 0: one for each core."
     )
     device_id: int = Field(0, ge=0, description="Which GPU, where there are several.")
+    cuda_graphs: Literal["auto", "off"] = Field(
+        "auto",
+        description="On CUDA: runs of shapes that repeat are captured, where the model allows it.",
+    )
+    tensorrt_cache: Path | None = Field(
+        None,
+        description="Folder in which TensorRT keeps its engines; None: one beside temporary files.",
+    )
     token_budget: int = Field(
         1024,
         ge=64,

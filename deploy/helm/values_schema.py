@@ -21,6 +21,9 @@ SCHEMA = Path(__file__).parent / "reviewpulse" / "values.schema.json"
 BY_THE_CHART = {"bundle", "bundle_key", "health", "rules", "priors", "notify", "web_host", "web_port"}
 """Settings that have sections of their own in the values; so have files of certificates, and secrets."""
 
+NOT_IN_THE_CHART = {"tensorrt_cache"}
+"""TensorRT is in none of its images."""
+
 Schema = dict[str, Any]
 
 

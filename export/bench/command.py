@@ -56,7 +56,7 @@ def bench_score(
     if provider == "cuda":
         from export.bench import cuda
 
-        found = cuda.run(checkpoint=checkpoint, texts=gather(data, texts), rounds=rounds)
+        found = cuda.run(checkpoint=checkpoint, texts=gather(data, texts), rounds=rounds, only=peer or ())
         print(msgspec.json.encode(found).decode()) if as_json else cuda.show(found)
         return
     from export.bench.score import run

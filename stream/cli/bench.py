@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
@@ -11,6 +11,7 @@ from stream.bench.detectors.parts import Part
 from stream.cli.bench_metrics import metrics
 
 if TYPE_CHECKING:
+    from stream.bench.fleet import Report as Fleets
     from stream.bench.footprint import Report as Footprint
     from stream.bench.redis import Report
     from stream.bench.soak import Report as SoakReport
@@ -21,6 +22,8 @@ bench = typer.Typer(
     help="Measure: every figure in the documents comes from one of these.", no_args_is_help=True
 )
 
+GPU_TOKEN_BUDGET = 16_384
+
 AS_JSON = typer.Option(False, "--json", help="Print the report as JSON.")
 
 bench.command("metrics")(metrics)
@@ -28,20 +31,47 @@ bench.command("metrics")(metrics)
 
 @bench.command("pipeline")
 def pipeline(
-    events: int = typer.Option(200_000, min=10_000, help="Records in the topic."),
+    events: int = typer.Option(200_000, min=100, help="Records in the topic."),
     products: int = typer.Option(10_000, min=1, help="Products, Zipf-distributed."),
     rounds: int = typer.Option(3, min=1, help="Turns each contestant gets."),
+    scorer: Literal["constant", "onnx"] = typer.Option(
+        "constant", help="`onnx`: with the model, by --workers, beside as many that score by a constant."
+    ),
+    bundle: Path | None = typer.Option(None, help="With `onnx`: the bundle; the one in use by default."),
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] | None = typer.Option(
+        None, help="With `onnx`: where the model runs."
+    ),
+    workers: str = typer.Option("1", help="With `onnx`: how many workers, each number in turn: 1,2,4."),
+    ceiling_events: int = typer.Option(
+        200_000, min=0, help="With `onnx`: reviews for those that score by a constant; 0: without them."
+    ),
+    texts: str | None = typer.Option(
+        None, help="With `onnx`: JSON lines with a `text`, also .gz; made ones by default."
+    ),
+    token_budget: int | None = typer.Option(
+        None, min=64, help="With `onnx`: padded tokens of a micro-batch; as set, or 16,384 on a GPU."
+    ),
     as_json: bool = AS_JSON,
 ) -> None:
-    """Throughput and latency of the whole path with a model that costs nothing.
+    """Throughput of the whole path, and its latency with a model that costs nothing.
 
     Beside it, in the same run: a plain Faust agent that only counts, aiokafka's getmany, kafka-python's poll.
+    With `--scorer onnx`: reviews/s from Kafka to Redis with the model, by the number of workers.
     """
     import msgspec
     from rich.console import Console
     from rich.table import Table
 
     from stream.bench.pipeline import run
+    from stream.errors import UsageError
+
+    if scorer == "onnx":
+        _fleet(events, ceiling_events, products, bundle, provider, workers, texts, token_budget, as_json)
+        return
+    if bundle or provider or texts or token_budget or workers != "1":
+        raise UsageError("--bundle, --provider, --workers, --texts and --token-budget go with --scorer onnx.")
+    if events < 10_000:
+        raise UsageError("Without a model, fewer than 10,000 --events are over before they can be timed.")
 
     report = run(events=events, products=products, rounds=rounds)
     if as_json:
@@ -64,6 +94,71 @@ def pipeline(
         f"Acknowledged by Kafka to visible in Redis at {report.latency_load_events_per_s:,.0f} events/s:"
         f" p50 {report.latency_p50_ms:.1f} ms, p99 {report.latency_p99_ms:.1f} ms"
     )
+
+
+def _fleet(
+    events: int,
+    ceiling_events: int,
+    products: int,
+    bundle: Path | None,
+    provider: str | None,
+    workers: str,
+    texts: str | None,
+    token_budget: int | None,
+    as_json: bool,
+) -> None:
+    import msgspec
+    from rich.console import Console
+
+    from stream.bench import fleet
+    from stream.bench.scorer import read_reviews
+    from stream.errors import UsageError
+    from stream.settings import load
+
+    try:
+        numbers = [int(each) for each in workers.split(",")]
+    except ValueError:
+        raise UsageError(f"--workers {workers}: wanted numbers with commas, like 1,2,4.") from None
+    if token_budget is None and provider in {"cuda", "tensorrt"}:
+        token_budget = GPU_TOKEN_BUDGET
+    settings = load(bundle=bundle, provider=provider, token_budget=token_budget)
+    with Console(stderr=True).status("starting") as status:
+        report = fleet.run(
+            settings,
+            workers=numbers,
+            reviews=events,
+            ceiling_reviews=ceiling_events,
+            products=products,
+            texts=read_reviews(texts, fleet.TEXTS) if texts else (),
+            source=texts or "",
+            tell=status.update,
+        )
+    print(msgspec.json.encode(report).decode()) if as_json else _show_fleets(report)
+
+
+def _show_fleets(report: Fleets) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{report.reviews:,} reviews of {report.products:,} products, texts: {report.texts};"
+        f" {report.model_version}, {report.partitions} partitions, {report.cores} cores,"
+        f" {report.token_budget:,} tokens a micro-batch"
+    )
+    for heading in ("workers", "scorer", "provider", "reviews/s", "timed", "µs CPU a review", "GPU", "MiB"):
+        table.add_column(heading, justify="left" if heading in {"scorer", "provider"} else "right")
+    for each in report.fleets:
+        table.add_row(
+            str(each.workers),
+            each.scorer,
+            ", ".join(name.removesuffix("ExecutionProvider") for name in each.providers),
+            f"{each.reviews_per_s:,.0f}",
+            f"{each.timed_reviews:,}",
+            f"{each.cpu_us_per_review:,.0f}",
+            "" if each.gpu_busy_percent is None else f"{each.gpu_busy_percent:.0f}%",
+            "" if each.gpu_memory_mib is None else f"{each.gpu_memory_mib:,}",
+        )
+    Console().print(table)
 
 
 @bench.command("scorer")

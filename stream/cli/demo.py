@@ -26,7 +26,9 @@ def demo(
     browser: bool = typer.Option(True, help="Opens the live page, where there is a live view and a display."),
     as_json: bool = typer.Option(False, "--json", help="The report as one line of JSON."),
     bundle: Path | None = typer.Option(None, help="Folder of the model bundle."),
-    provider: Literal["auto", "cpu", "cuda"] | None = typer.Option(None, help="Where the model runs."),
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] | None = typer.Option(
+        None, help="Where the model runs."
+    ),
     screenshot: Path | None = typer.Option(
         None, hidden=True, help="Writes two pictures: NAME.svg of an incident, NAME-report.svg."
     ),

@@ -25,7 +25,9 @@ def rebuild(
         None,
         help="Folder of the model bundle to score with; by default the one that was promoted, if one was.",
     ),
-    provider: Literal["auto", "cpu", "cuda"] | None = typer.Option(None, help="Where the model runs."),
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] | None = typer.Option(
+        None, help="Where the model runs."
+    ),
     scorer: Literal["onnx", "constant"] | None = typer.Option(
         None, help="`constant` gives every text the same score: for tests."
     ),

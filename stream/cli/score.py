@@ -52,7 +52,7 @@ def score(
     ] = False,
     bundle: Annotated[Path | None, typer.Option(help="Folder of the model bundle.")] = None,
     provider: Annotated[
-        Literal["auto", "cpu", "cuda"] | None, typer.Option(help="Execution provider.")
+        Literal["auto", "cpu", "cuda", "tensorrt"] | None, typer.Option(help="Execution provider.")
     ] = None,
     scorer: Annotated[Literal["onnx", "constant"] | None, typer.Option(hidden=True)] = None,
 ) -> None:

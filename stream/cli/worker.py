@@ -10,7 +10,7 @@ import typer
 
 def worker(
     bundle: Path | None = typer.Option(None, help="Folder of the model bundle."),
-    provider: Literal["auto", "cpu", "cuda"] | None = typer.Option(
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] | None = typer.Option(
         None, help="Where the model runs. `cuda` fails where CUDA cannot be used."
     ),
     scorer: Literal["onnx", "constant"] | None = typer.Option(

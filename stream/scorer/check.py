@@ -55,15 +55,9 @@ def examine(settings: Settings) -> list[Check]:
         checks.append(Check("files", True, f"{len(manifest.files)} files have the checksums of the manifest"))
         if settings.bundle_key is not None:
             checks.append(Check("signature", True, f"the manifest is signed for {settings.bundle_key}"))
-        from stream.scorer.onnx import OnnxScorer  # noqa: PLC0415  # half a second and 60 MB
+        from stream.scorer.load import onnx_scorer  # noqa: PLC0415  # half a second and 60 MB
 
-        scorer = OnnxScorer(
-            settings.bundle,
-            manifest,
-            provider=settings.provider,
-            threads=settings.threads,
-            device_id=settings.device_id,
-        )
+        scorer = onnx_scorer(settings, manifest)
     except (BundleError, DependencyError) as error:
         return [*checks, Check("loads" if checks else "files", False, str(error))]
     labels = ", ".join(manifest.labels)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from stream.core.batch import budget_of_a_lane, cut
+from stream.core.batch import LEAST_SHARE, Rounding, budget_of_a_lane, cut
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +31,10 @@ class Lanes(NamedTuple):
     """Micro-batches it scores at once."""
     batch_cost: int = 0
     """What a micro-batch costs whatever is in it, in tokens."""
+    least_share: int = LEAST_SHARE
+    """Tokens below which a micro-batch is not split for the sake of idle lanes."""
+    rounding: Rounding | None = None
+    """The shapes that it pads micro-batches to; None: their own."""
 
 
 class Encoded(Protocol):
@@ -83,8 +87,8 @@ def score_encoded(scorer: Scorer[E], encoded: E, *, token_budget: int) -> NDArra
         Probabilities, shape (n, 3).
     """
     lanes = lanes_of(scorer)
-    budget = budget_of_a_lane(int(encoded.lengths.sum()), token_budget, lanes.at_once)
-    batches = cut(encoded.lengths, budget, batch_cost=lanes.batch_cost)
+    budget = budget_of_a_lane(int(encoded.lengths.sum()), token_budget, lanes.at_once, lanes.least_share)
+    batches = cut(encoded.lengths, budget, batch_cost=lanes.batch_cost, rounding=lanes.rounding)
     probabilities = np.empty((len(encoded.lengths), 3), np.float32)
 
     def score(rows: NDArray[np.intp]) -> None:

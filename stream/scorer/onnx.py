@@ -7,36 +7,31 @@ Rules:
 - On CPUs each micro-batch runs on one thread, and as many run at once as there are cores (``lanes``).
   Within one run, threads meet after every operator, and whoever comes first waits or spins; lanes meet at a
   window's end.
-- The provider that was asked for is the one in use, or loading fails. ONNX Runtime itself only logs a line
-  and falls back, and lists CUDA as available where its libraries cannot be loaded.
+- The provider that was asked for is the one in use, or loading fails (``providers.py``).
+- On a GPU two micro-batches are under way: one is padded and copied while the other is computed (``gpu.py``).
 - A bundle that computes in int8 is loaded where its products are exact (``integers.py``), and on the CPU
   alone: the CUDA provider has none of them.
 - Probabilities are calibrated: logits over the bundle's temperature, then a softmax in float32.
 
-Why these session options:
-- One thread a run: see above. What a lone text loses by it, it loses only while the machine is idle.
-- Memory patterns are cached per input shape, and batches come in hundreds of shapes: off. The arena stays on.
+What a lone text loses by one thread, it loses only while the machine is idle.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import io
 import os
-import re
+from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import onnxruntime
 from tokenizers import Tokenizer
 
 from stream.bundle import MODEL, TOKENIZER, Manifest
-from stream.errors import BundleError, DependencyError
+from stream.errors import BundleError
+from stream.scorer.buckets import most_rows, rounding
 from stream.scorer.contract import Lanes
-from stream.scorer.gpu import GpuRunner
-from stream.scorer.integers import require_exact
+from stream.scorer.gpu import AT_ONCE, GpuRunner
+from stream.scorer.providers import CPU, TENSORRT, Place, open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,17 +40,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from stream.core.reference import Reference
-
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
-
-FATAL = 4
-ERROR = 3
-"""ONNX Runtime's log severities."""
+    from stream.scorer.providers import Provider
 
 BATCH_COST = 24
 """Tokens that take as long as a micro-batch does whatever is in it: it reads all weights once and calls
 some 300 operators, 8 ms of the shipped model where a token takes a third of one."""
+
+GPU_BATCH_COST = 512
+"""The same on a GPU: a launch, two copies, a hand-over. An estimate, to be fitted where there is one."""
+
+GPU_LEAST_SHARE = 8_192
+"""Tokens below which a batch is not split so that there are two: a GPU is not filled by less."""
 
 NEUTRAL = 1
 """Columns of ``stream.core.events.LABELS``: negative 0, neutral 1, positive 2."""
@@ -75,14 +70,17 @@ class OnnxScorer:
     Args:
         path: the bundle's folder.
         manifest: what ``stream.bundle.verify`` returned for it.
-        provider: ``cpu``; ``cuda``, or fail; or ``auto``: CUDA where it works, else CPU.
-        device_id: the GPU, where there are several.
+        provider: ``cpu``; ``cuda`` or ``tensorrt``, or fail; or ``auto``: CUDA where it works, else CPU.
         threads: micro-batches scored at once on the CPU, each on one thread; 0: one for each core.
+        device_id: the GPU, where there are several.
+        cuda_graphs: whether the runs of shapes that repeat are captured, on CUDA.
+        engines: folder in which TensorRT keeps its engines.
+        token_budget: most padded tokens a batch will have, for TensorRT.
 
     Raises:
         BundleError: the files do not make a model of the kind a bundle holds.
-        DependencyError: CUDA was demanded and cannot be used, or the bundle computes in int8 and this machine
-            does not, exactly.
+        DependencyError: a provider was demanded and cannot be used, or the bundle computes in int8 and this
+            machine does not, exactly.
     """
 
     def __init__(
@@ -90,26 +88,47 @@ class OnnxScorer:
         path: Path,
         manifest: Manifest,
         *,
-        provider: Literal["auto", "cpu", "cuda"] = "auto",
+        provider: Provider = "auto",
         threads: int = 0,
         device_id: int = 0,
+        cuda_graphs: bool = True,
+        engines: Path | None = None,
+        token_budget: int = 16_384,
     ) -> None:
         self._manifest = manifest
         self._tokenizer = _load_tokenizer(path, manifest)
         self._unknown_id = _unknown_id(self._tokenizer)
-        self._session = open_session(path, provider, device_id, computes_int8=manifest.computes_int8)
+        place = Place(provider, device_id, cuda_graphs and not manifest.is_packed, engines, token_budget)
+        opened = partial(
+            open_session, path, computes_int8=manifest.computes_int8, half=manifest.computes_half
+        )
+        self._session = session = opened(place)
+        self._gpu: GpuRunner | None = None
         on_cpu = self.provider == CPU
-        self.lanes = Lanes(threads or usable_cores(), BATCH_COST) if on_cpu else Lanes()
-        self._inputs = [each.name for each in self._session.get_inputs()]
+        self.lanes = (
+            Lanes(threads or usable_cores(), BATCH_COST)
+            if on_cpu
+            else Lanes(AT_ONCE, GPU_BATCH_COST, GPU_LEAST_SHARE, rounding(manifest.max_length))
+        )
+        self._inputs = [each.name for each in session.get_inputs()]
         unknown = set(self._inputs) - {"input_ids", "attention_mask", "token_type_ids"}
         if unknown or "input_ids" not in self._inputs:
             raise BundleError(f"{path / MODEL} takes {self._inputs}; that is not a BERT classifier's input.")
-        columns = self._session.get_outputs()[0].shape[-1]
+        columns = session.get_outputs()[0].shape[-1]
         if columns != len(manifest.labels):
             raise BundleError(
                 f"{path / MODEL} gives {columns} columns and the manifest has {len(manifest.labels)} labels."
             )
-        self._gpu = None if on_cpu else GpuRunner(self._session, device_id, manifest.pad_id, columns)
+        if not on_cpu:
+            self._session = None  # the runner may have to exchange it
+            self._gpu = GpuRunner(
+                session,
+                device_id,
+                manifest.pad_id,
+                columns,
+                plain=partial(opened, place._replace(cuda_graphs=False)),
+                most_rows=most_rows(token_budget) if session.get_providers()[0] == TENSORRT else None,
+            )
         self._check_vocabulary(path)
 
     @property
@@ -120,7 +139,12 @@ class OnnxScorer:
     @property
     def provider(self) -> str:
         """The execution provider really in use."""
-        return str(self._session.get_providers()[0])
+        return self._gpu.provider if self._gpu else str(self._session.get_providers()[0])
+
+    @property
+    def graphs(self) -> int:
+        """CUDA graphs captured so far; 0 where there are none."""
+        return self._gpu.graphs if self._gpu else 0
 
     @property
     def manifest(self) -> Manifest:
@@ -187,10 +211,15 @@ class OnnxScorer:
     def warm_up(self, token_budget: int) -> None:
         """Runs the largest batch first, then a small one, so that memory is sized once.
 
+        On a GPU, a full one of each length, the longest first.
+
         Args:
             token_budget: most padded tokens a batch will have.
         """
         longest = self._manifest.max_length
+        if self._gpu:
+            self._gpu.warm_up(token_budget, longest)
+            return
         for shape in ((max(token_budget // longest, 1), longest), (1, 8)):
             ids = np.full(shape, self._manifest.pad_id, np.int64)
             self._run(ids, np.ones(shape, np.int64))
@@ -283,86 +312,3 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def open_session(
-    path: Path,
-    provider: Literal["auto", "cpu", "cuda"],
-    device_id: int = 0,
-    *,
-    computes_int8: bool = False,
-) -> Any:
-    """An inference session on the provider asked for.
-
-    Raises:
-        BundleError: the model cannot be loaded.
-        DependencyError: CUDA was demanded and cannot be used, or int8 cannot be computed with.
-    """
-    options = onnxruntime.SessionOptions()
-    if computes_int8:
-        if provider == "cuda":
-            raise DependencyError(
-                f"CUDA was demanded (provider cuda) and {path} computes in int8, which is for CPUs: use "
-                "--provider auto or cpu, or export it with --target cuda."
-            )
-        require_exact()
-        provider = "cpu"
-    options.intra_op_num_threads = 1
-    options.enable_mem_pattern = False
-    options.log_severity_level = ERROR
-    wanted: list[Any] = [CPU]
-    if provider != "cpu" and CUDA in onnxruntime.get_available_providers() and _has_nvidia_driver():
-        # TF32 would shift scores by 1e-3 between providers.
-        wanted = [(CUDA, {"use_tf32": "0", "device_id": str(device_id)}), CPU]
-    elif provider == "cuda":
-        raise _cuda_missing("no NVIDIA driver was found" if CUDA in _available() else "this build lacks it")
-    # What a provider that cannot load prints to stderr is said better below.
-    onnxruntime.set_default_logger_severity(FATAL)
-    try:
-        if len(wanted) > 1:
-            with contextlib.redirect_stdout(io.StringIO()):  # it prints what it cannot find
-                onnxruntime.preload_dlls()
-        session = onnxruntime.InferenceSession(
-            str(path / MODEL), options, providers=wanted, enable_fallback=0
-        )
-    except Exception as error:  # noqa: BLE001  # its errors have no common base below Exception
-        raise BundleError(_why_not_loaded(path / MODEL, error)) from None
-    finally:
-        onnxruntime.set_default_logger_severity(ERROR)
-    if provider == "cuda" and session.get_providers()[0] != CUDA:
-        raise _cuda_missing("its CUDA or cuDNN libraries could not be loaded")
-    return session
-
-
-def _why_not_loaded(file: Path, error: Exception) -> str:
-    said = " ".join(str(error).split())
-    newer = re.search(r"(Opset|IR version):? (\d+) is under development|model (IR version): (\d+)", said)
-    if newer:
-        what, number = [each for each in newer.groups() if each]
-        return (
-            f"{file} is of ONNX {what.replace('Opset', 'opset')} {number}, which is too new for ONNX Runtime"
-            f" {onnxruntime.__version__}: install a newer one, or export the bundle with this version of"
-            " Reviewpulse."
-        )
-    return f"{file} cannot be loaded by ONNX Runtime: {said}"
-
-
-def _available() -> list[str]:
-    return list(onnxruntime.get_available_providers())
-
-
-def _has_nvidia_driver() -> bool:
-    """Whether the driver's library can be loaded: without it, CUDA cannot be used at all."""
-    try:
-        ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return False
-    return True
-
-
-def _cuda_missing(reason: str) -> DependencyError:
-    return DependencyError(
-        f"CUDA was demanded (provider cuda) and cannot be used: {reason}. ONNX Runtime "
-        f"{onnxruntime.__version__} here has {', '.join(_available())}; onnxruntime-gpu 1.31 needs "
-        "an NVIDIA driver, CUDA 13 and cuDNN 9. Install them, or use --provider auto or cpu."
-    )

@@ -9,15 +9,15 @@ import pytest
 from builders import NOW_MS
 
 from stream import bundle
+from stream.bench import fleet, soak
 from stream.bench import metrics as bench_metrics
 from stream.bench import redis as bench_redis
 from stream.bench import scorer as bench_scorer
-from stream.bench import soak
 from stream.bench import web as bench_web
 from stream.bench.live_stream import Stream
 from stream.bench.redis import ONE_HASH, OURS, REFERENCE, WINDOW_WAY, ours_with
 from stream.core.buckets import HOUR_MS
-from stream.errors import UsageError
+from stream.errors import DependencyError, UsageError
 from stream.scorer.lines import text_of
 from stream.settings import SHIPPED_BUNDLE, load
 
@@ -172,3 +172,22 @@ def test_metrics_are_asked_for_in_their_turns_and_their_cost_stands_beside_the_n
 def test_of_too_few_events_for_turns_the_metrics_bench_says_so() -> None:
     with pytest.raises(ValueError, match="10,000 events make no eight turns of 2,000"):
         bench_metrics.run(events=10_000, products=100, workers=1, turn_events=2_000)
+
+
+def test_the_whole_path_with_a_model_is_timed_by_workers_and_says_where_it_ran() -> None:
+    # One lane: else many cores are done before both workers are seen to have partitions.
+    found = fleet.run(
+        load(provider="cpu", threads=1), workers=[2], reviews=200, ceiling_reviews=0, products=40
+    )
+    [both] = found.fleets
+    assert (both.scorer, both.workers, both.providers) == ("onnx", 2, ("CPUExecutionProvider",))
+    assert 0 < both.timed_reviews <= 200
+    assert both.reviews_per_s > 0
+    assert both.cpu_us_per_review > 0
+    assert (found.texts, found.partitions, found.ceiling_reviews) == ("made ones", 4, 0)
+    assert found.model_version == bundle.load_manifest(SHIPPED_BUNDLE).version
+
+
+def test_a_worker_that_cannot_use_the_provider_ends_the_bench_with_its_reason() -> None:
+    with pytest.raises(DependencyError, match=r"A worker ended by itself: .*CUDA was demanded"):
+        fleet.run(load(provider="cuda"), workers=[1], reviews=100, ceiling_reviews=0, products=40)

@@ -16,7 +16,7 @@ from export.bench.score import OURS, PLAIN, TORCH, flops_of
 from models.network import ReviewBertConfig, ReviewClassifier
 from stream import bundle
 from stream.cli.main import command_line
-from stream.errors import DependencyError, UsageError
+from stream.errors import UsageError
 from stream.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:
@@ -102,14 +102,6 @@ def test_without_data_texts_are_made_and_the_source_says_so(tmp_path: Path) -> N
     assert lengths[75] < 15
     assert lengths[-1] > 300
     assert texts.gather(tmp_path, 300) == made
-
-
-def test_without_a_gpu_its_bench_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    from export.bench import cuda  # noqa: PLC0415  # imports torch
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(DependencyError, match=r"no GPU that torch can use"):
-        cuda.run(checkpoint=None, texts=texts.Texts(["a"], "made"), rounds=1)
 
 
 @pytest.mark.usefixtures("small")

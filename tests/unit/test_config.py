@@ -94,7 +94,7 @@ def test_a_password_in_the_url_of_redis_is_not_shown(
         ("FALSE_ALARMS_PER_DAY", "inf", "is not finite: write a number."),
         ("LATE_AFTER_S", "nan", "is too small: write a number of at least 0."),
         ("PUBLISH_SCORES", "perhaps", "is neither true nor false: write true or false."),
-        ("PROVIDER", "tpu", "is not one of its values: write one of auto, cpu, cuda."),
+        ("PROVIDER", "tpu", "is not one of its values: write one of auto, cpu, cuda, tensorrt."),
         ("NAMESPACE", "a b", "is not what it should be: write 1 to 32 letters, digits, _, . or -."),
         ("GROUP", "", "is empty: write some text."),
         ("RULES", "", "is empty: name a path, or unset it."),

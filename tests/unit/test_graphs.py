@@ -12,14 +12,18 @@ onnx = pytest.importorskip("onnx")
 pytest.importorskip("torch")
 
 import onnxruntime  # noqa: E402
+import transformers  # noqa: E402
 from tiny_models import classifier, mean_pooled  # noqa: E402
 
+from export import gpu_graph  # noqa: E402
 from export.cpu_graph import recast  # noqa: E402
-from export.gpu_graph import fuse  # noqa: E402
+from export.gpu_graph import fuse, left_to_the_cpu  # noqa: E402
 from export.onnx import export_onnx  # noqa: E402
 from export.precision import store  # noqa: E402
 from export.storage import STORAGES, Storage  # noqa: E402
 from stream.errors import BundleError  # noqa: E402
+from stream.scorer.gpu import GpuRunner  # noqa: E402
+from stream.scorer.providers import Place, open_session  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,6 +112,57 @@ def test_the_graph_for_gpus_is_fused_and_says_the_same(tmp_path: Path) -> None:
     np.testing.assert_allclose(said(gpu, 5, 20, 9), said(plain, 5, 20, 9), atol=2e-5)
 
 
+def test_nothing_of_the_graph_for_gpus_is_left_to_the_cpu(tmp_path: Path) -> None:
+    # A CUDA graph is captured of such a model alone; the plain one computes its token types from shapes.
+    plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
+    export_onnx(network(), plain)
+    fuse(plain, gpu, heads=4, width=32, layers=2)
+    assert left_to_the_cpu(plain) == ["ConstantOfShape", "Shape"]
+    assert left_to_the_cpu(gpu) == []
+    [embedding] = [each for each in onnx.load(gpu).graph.node if each.op_type == "EmbedLayerNormalization"]
+    assert (embedding.input[1], embedding.input[4]) == ("", "")
+
+
+def test_the_packed_graph_computes_between_first_attention_and_last_norm_without_padding(
+    tmp_path: Path,
+) -> None:
+    plain, packed = tmp_path / "plain.onnx", tmp_path / "packed.onnx"
+    export_onnx(network(), plain)
+    fuse(plain, packed, heads=4, width=32, layers=2, packed=True)
+    nodes = [each for each in onnx.load(packed).graph.node if each.op_type not in {"Constant", "Cast"}]
+    kinds = [each.op_type for each in nodes]
+    layer = ["PackedAttention", "MatMul", "SkipLayerNormalization"]
+    layer += ["MatMul", "BiasGelu", "MatMul", "SkipLayerNormalization"]
+    start = kinds.index("EmbedLayerNormalization")
+    inside = ["EmbedLayerNormalization", "RemovePadding", *layer, *layer, "RestorePadding"]
+    assert kinds[start : start + len(inside)] == inside
+    assert nodes[start + 1].input[1] == nodes[start].output[1]  # how many tokens each text has
+    assert left_to_the_cpu(packed) == []
+
+
+@pytest.mark.parametrize("family", ["bert", "electra", "distilbert"])
+def test_of_these_families_nothing_is_left_to_the_cpu(tmp_path: Path, family: str) -> None:
+    plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    if family == "distilbert":
+        sizes = {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64}
+    config = transformers.AutoConfig.for_model(family, vocab_size=100, pad_token_id=0, **sizes)
+    made = transformers.AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    for parameter in made.parameters():
+        parameter.data *= 3  # else all texts are alike to it
+    export_onnx(made.eval(), plain)
+    fuse(plain, gpu, heads=4, width=32, layers=2, half=False)
+    assert left_to_the_cpu(gpu) == []
+    np.testing.assert_allclose(said(gpu, 5, 20, 9), said(plain, 5, 20, 9), atol=2e-4)
+
+
+def test_token_types_that_are_not_all_zero_stay(tmp_path: Path) -> None:
+    plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
+    export_onnx(network(), plain)
+    fuse(plain, gpu, heads=4, width=32, layers=2)
+    assert not gpu_graph._is_always(onnx.load(gpu), "input_ids_int32", np.zeros_like)
+
+
 def test_float16_is_inside_alone(tmp_path: Path) -> None:
     plain, gpu = tmp_path / "plain.onnx", tmp_path / "gpu.onnx"
     export_onnx(network(), plain)
@@ -124,3 +179,22 @@ def test_a_graph_whose_attention_does_not_fuse_is_refused(tmp_path: Path) -> Non
     export_onnx(network(), plain)
     with pytest.raises(BundleError, match=r"Of the model's 3 attentions, 2 fused"):
         fuse(plain, tmp_path / "gpu.onnx", heads=4, width=32, layers=3)
+
+
+def test_buffers_are_bound_and_updated_as_onnx_runtime_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The one part of the GPU's path that needs no GPU: its calls, on the CPU's memory.
+    plain, gpu = tmp_path / "plain.onnx", tmp_path / "model.onnx"
+    export_onnx(network(), plain)
+    fuse(plain, gpu, heads=4, width=32, layers=2, half=False)
+    monkeypatch.setattr("stream.scorer.gpu.DEVICE", "cpu")
+    session = open_session(tmp_path, Place("cpu"))
+    runner = GpuRunner(session, 0, 1, 2)
+    runner.warm_up(256, 32)
+    for rows, length in ((3, 9), (3, 12), (9, 30), (3, 9)):
+        ids = np.random.default_rng(rows * length).integers(5, 90, (rows, length))
+        mask = (np.arange(length) < np.arange(length, length - rows, -1)[:, None]).astype(np.int64)
+        [wanted] = session.run(None, {"input_ids": ids * mask, "attention_mask": mask})
+        np.testing.assert_allclose(runner.run(ids * mask, mask), wanted, atol=2e-5)
+    assert runner.graphs == 0

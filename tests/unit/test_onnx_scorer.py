@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 
 from stream import bundle
 from stream.errors import BundleError, DependencyError
-from stream.scorer import onnx
+from stream.scorer import onnx, providers
 from stream.scorer.constant import ConstantScorer
 from stream.scorer.contract import score_encoded
 from stream.scorer.load import load_scorer
+from stream.scorer.providers import Place
 from stream.settings import SHIPPED_BUNDLE, load
 
 if TYPE_CHECKING:
@@ -256,7 +257,7 @@ def test_the_provider_in_use_and_the_version_are_named(scorer: OnnxScorer) -> No
 
 
 def test_cuda_demanded_and_absent_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx, "_has_nvidia_driver", lambda: False)
+    monkeypatch.setattr(providers, "_has_nvidia_driver", lambda: False)
     with pytest.raises(
         DependencyError, match=r"CUDA was demanded .* CPUExecutionProvider; .*--provider auto"
     ):
@@ -270,22 +271,24 @@ class SilentFallback:
         self.asked_for = providers
 
     def get_providers(self) -> list[str]:
-        return [onnx.CPU]
+        return [providers.CPU]
 
 
 def test_a_silent_fall_back_to_the_cpu_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx, "_has_nvidia_driver", lambda: True)
-    monkeypatch.setattr(onnx.onnxruntime, "get_available_providers", lambda: [onnx.CUDA, onnx.CPU])
-    monkeypatch.setattr(onnx.onnxruntime, "preload_dlls", lambda: print("noise"), raising=False)
-    monkeypatch.setattr(onnx.onnxruntime, "InferenceSession", SilentFallback)
+    monkeypatch.setattr(providers, "_has_nvidia_driver", lambda: True)
+    monkeypatch.setattr(
+        providers.onnxruntime, "get_available_providers", lambda: [providers.CUDA, providers.CPU]
+    )
+    monkeypatch.setattr(providers.onnxruntime, "preload_dlls", lambda: print("noise"), raising=False)
+    monkeypatch.setattr(providers.onnxruntime, "InferenceSession", SilentFallback)
     with pytest.raises(DependencyError, match=r"libraries could not be loaded"):
-        onnx.open_session(SHIPPED_BUNDLE, "cuda")
-    assert onnx.open_session(SHIPPED_BUNDLE, "auto").asked_for[0][0] == onnx.CUDA
+        providers.open_session(SHIPPED_BUNDLE, Place("cuda"))
+    assert providers.open_session(SHIPPED_BUNDLE, Place("auto")).asked_for[0][0] == providers.CUDA
 
 
 def test_auto_uses_the_cpu_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx, "_has_nvidia_driver", lambda: False)
-    assert load_scorer(load(bundle=SHIPPED_BUNDLE, provider="auto")).provider == onnx.CPU
+    monkeypatch.setattr(providers, "_has_nvidia_driver", lambda: False)
+    assert load_scorer(load(bundle=SHIPPED_BUNDLE, provider="auto")).provider == providers.CPU
 
 
 def altered(tmp_path: Path, name: str, content: bytes) -> Path:
