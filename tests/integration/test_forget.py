@@ -22,8 +22,8 @@ from stream.core.routing import Ear, Routing
 from stream.core.silence import Acknowledgement, Silence
 from stream.deliver.intake import Sorter
 from stream.deliver.queue import Keys, Queues
+from stream.erasure.run import Forgetting
 from stream.errors import UsageError
-from stream.forget import Forgetting
 from stream.redis_config import connect
 from stream.silences import Silences
 from stream.store.layout import Layout
