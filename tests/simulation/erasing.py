@@ -72,6 +72,8 @@ class Operator:
         self._chance = chance = random.Random(f"erasures of {seed}")
         self._number = 1 + int(chance.random() * 3) if chance.random() < SHARE else 0
         self._between_s = chance.choice((0.2, 1.0, 3.0))
+        self._reading_s = chance.choice((0.0, 0.1, 1.0))
+        """How long the other states take to be read, before the first are replaced."""
         self.erases_last = bool(self._number) and chance.random() < 0.5
         """Whether to erase something when all is over, too, and no event comes after it."""
         self._process = Process("forget")
@@ -116,6 +118,7 @@ class Operator:
                 ]
                 if not found:
                     break
+                await asyncio.sleep(self._reading_s)
                 await retry(
                     lambda shard=shard, found=found: self._eraser.replace(shard, found), "replace states"
                 )
