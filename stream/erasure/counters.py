@@ -5,11 +5,13 @@ Rules:
   step of a worker that remembers what was erased (``stream/store/contract.py``): it reads what Redis holds.
 - What was counted stays counted: the ledger, the offsets, the fleet's sums and the fingerprints name nobody,
   and the counts of a product do not say whose events they are of.
+- A worker of a version without that fence would write back what it remembers: beside one nothing is erased.
 - Nothing is locked out but ``rebuild`` and ``reshard``, which would carry a copy past us.
 """
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -20,6 +22,7 @@ from stream.core.detection import alert_ids, without_author
 from stream.core.events import CHANNELS, Alert
 from stream.core.forgetting import is_quoted, without_words
 from stream.errors import UsageError
+from stream.status import board_key, heard_of
 from stream.store.layout import Layout, UnknownLayout, read_written
 from stream.store.switch import LOCK_S, new_owner
 
@@ -61,9 +64,10 @@ class Counters:
         """Keeps generations from being made or removed; every generation there is, the live one first.
 
         Raises:
-            UsageError: counters are being moved.
+            UsageError: counters are being moved, or a worker would bring back what is erased.
         """
         redis = self._redis
+        self._check_workers()
         if not redis.dry:
             (taken,) = redis.trip(("SET", self._lock, self._owner, "NX", "PX", round(LOCK_S * 1000)))
             if not taken:
@@ -76,6 +80,19 @@ class Counters:
         finally:
             if not redis.dry:
                 redis.trip(("EVAL", _DROP_IF_SAME, 1, self._lock, self._owner))
+
+    def _check_workers(self) -> None:
+        (board,) = self._redis.trip(("HGETALL", board_key(self._redis.namespace)))
+        older = [each.name for each in heard_of(board, time.time()) if not each.heeds_erasures]
+        if not older:
+            return
+        says = (
+            "Workers of an older version are at work and would write back what is erased:"
+            f" {', '.join(older)}. Restart them with this version, then run this again; one that died is forgotten after 10 s."
+        )
+        if not self._redis.dry:
+            raise UsageError(says)
+        self._tally.left.append(says)
 
     def _layouts(self) -> list[Layout]:
         namespace = self._redis.namespace
