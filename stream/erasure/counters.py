@@ -88,7 +88,8 @@ class Counters:
             return
         says = (
             "Workers of an older version are at work and would write back what is erased:"
-            f" {', '.join(older)}. Restart them with this version, then run this again; one that died is forgotten after 10 s."
+            f" {', '.join(older)}. Restart them with this version, then run this again; one that died is"
+            " forgotten after 10 s."
         )
         if not self._redis.dry:
             raise UsageError(says)
