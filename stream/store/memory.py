@@ -81,10 +81,10 @@ class MemoryStore:
         """See ``CounterStore``."""
         return tuple(self.erasures) if any(self.erasures) else ()
 
-    def erase(self, product_id: str) -> None:
-        """Forgets a product, as ``erase.lua`` does."""
+    def erase(self, product_id: str, by: int = 1) -> None:
+        """Forgets a product and raises its shard's mark of erasures, as ``erase.lua`` does."""
         shard = self._layout.shard(product_id)
-        self.erasures[shard] += 1
+        self.erasures[shard] += by
         self.products.pop(product_id, None)
         for channel in CHANNELS:
             self.detector_states.pop((channel, product_id), None)
@@ -92,14 +92,20 @@ class MemoryStore:
         for entry_id in [id_ for id_, entry in waiting.items() if _product_of(entry.alert) == product_id]:
             del waiting[entry_id]
 
-    def replace(self, shard: int, states: Iterable[Replacement]) -> int:
-        """Puts other detector states in the place of some, as ``replace.lua`` does; how many."""
+    def replace(self, shard: int, states: Iterable[Replacement], by: int = 1) -> int:
+        """Puts other detector states in the place of some, as ``replace.lua`` does; how many.
+
+        Args:
+            shard: of all of them.
+            states: what is to be there, and what must be there still.
+            by: what the mark of erasures is raised by, if any was replaced.
+        """
         done = 0
         for channel, product_id, before, after in states:
             if self.detector_states.get((channel, product_id)) == before:
                 self.detector_states[channel, product_id] = after
                 done += 1
-        self.erasures[shard] += done > 0
+        self.erasures[shard] += by if done else 0
         return done
 
     async def open(self) -> None:
@@ -178,6 +184,7 @@ class MemoryStore:
         return StoredStates(
             [self.detector_states.get((channel, product_id)) for product_id in product_ids],
             {shard: self._span(shard, partition) for shard in map(self._layout.shard, product_ids)},
+            {shard: frozenset({self.erasures[shard]}) for shard in map(self._layout.shard, product_ids)},
         )
 
     def _span(self, shard: int, partition: str) -> Span:

@@ -33,7 +33,10 @@ def told(memory: MemoryStore, step: Apply, chance: random.Random) -> Apply:
 
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("seed", range(4))
-async def test_both_stores_erase_alike(settings: Settings, seed: int, shards: int) -> None:
+async def test_both_stores_erase_alike(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, seed: int, shards: int
+) -> None:
+    monkeypatch.setattr("stream.erasure.counters._raise_by", lambda: 1)
     chance, done, removed = random.Random(seed), Counter[str](), Tally()
     store, memory, layout = redis_store(settings, shards), MemoryStore(shards), Layout("", shards)
     await store.open()
@@ -49,7 +52,7 @@ async def test_both_stores_erase_alike(settings: Settings, seed: int, shards: in
             product = chance.choice(PRODUCTS)
             if chance.random() < 0.3:
                 waiting = sum(map(len, memory.outboxes))
-                memory.erase(product)
+                memory.erase(product, 1)
                 known = counters.erase_product(written, product)
                 assert known == {product} if waiting > sum(map(len, memory.outboxes)) else known == set()
             elif chance.random() < 0.5:
@@ -62,7 +65,7 @@ async def test_both_stores_erase_alike(settings: Settings, seed: int, shards: in
                 keys = [written.offsets(shard), *(written.spike(channel, product) for channel, *_ in states)]
                 values = [part for *_, before, after in states for part in (before, after)]
                 replaced = memory.replace(shard, states)
-                assert redis.trip(("EVAL", REPLACE_SCRIPT, len(keys), *keys, *values)) == [replaced]
+                assert redis.trip(("EVAL", REPLACE_SCRIPT, len(keys), *keys, 1, *values)) == [replaced]
                 done["replaced"] += replaced
                 done["left"] += len(states) - replaced
         expected = contents_of(memory)

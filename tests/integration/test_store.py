@@ -590,7 +590,7 @@ async def test_no_state_leaves_the_stored_one(store: RedisStore) -> None:
 
 async def test_asking_for_nothing_answers_nothing(store: RedisStore) -> None:
     assert await store.applied([]) == {}
-    assert await store.states("reviews:0", "reviews", []) == ([], {})
+    assert await store.states("reviews:0", "reviews", []) == ([], {}, {})
     assert await store.apply([]) == []
     await store.delivered([])
 

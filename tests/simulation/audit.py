@@ -106,7 +106,7 @@ class Audit:
         Raises:
             Violation: something of it is left.
         """
-        [product_id], store = erase.arguments, server.store
+        [product_id, _], store = erase.arguments, server.store
         waiting = [
             msgspec.json.decode(entry.alert)["product_id"] for entry in store.outboxes[erase.shard].values()
         ]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from functools import partial
 from typing import TYPE_CHECKING
 
 from stream.backoff import retry
@@ -43,9 +44,9 @@ ATTEMPTS = 20
 class Eraser(WiredStore):
     """What ``stream.erasure.counters`` asks of Redis."""
 
-    async def erase(self, product_id: str) -> None:
-        """Forgets a product."""
-        await self._ask([Command("erase", (product_id,), shard_of(product_id, self.shards))])
+    async def erase(self, product_id: str, by: int) -> None:
+        """Forgets a product and raises its shard's mark of erasures."""
+        await self._ask([Command("erase", (product_id, by), shard_of(product_id, self.shards))])
 
     async def states_of(self, shard: int) -> dict[tuple[str, str], bytes]:
         """The detector states of a shard, each channel's products by a command of their own."""
@@ -58,9 +59,9 @@ class Eraser(WiredStore):
             if state is not None
         }
 
-    async def replace(self, shard: int, states: Sequence[Replacement]) -> None:
+    async def replace(self, shard: int, states: Sequence[Replacement], by: int) -> None:
         """Puts others in their place, where they are still the same."""
-        await self._ask([Command("replace", (shard, states), shard)])
+        await self._ask([Command("replace", (shard, states, by), shard)])
 
 
 class Operator:
@@ -70,6 +71,7 @@ class Operator:
         self._world = world
         self._eraser = eraser
         self._chance = chance = random.Random(f"erasures of {seed}")
+        self._marks = random.Random(f"marks of {seed}")
         self._number = 1 + int(chance.random() * 3) if chance.random() < SHARE else 0
         self._between_s = chance.choice((0.2, 1.0, 3.0))
         self._reading_s = chance.choice((0.0, 0.1, 1.0))
@@ -103,7 +105,8 @@ class Operator:
         self._world.strike("products erased")
         self._world.note(f"forget: {product_id}")
         self.erased.add(product_id)
-        await retry(lambda: self._eraser.erase(product_id), "erase a product")
+        by = self._raise_by()
+        await retry(lambda: self._eraser.erase(product_id, by), "erase a product")
 
     async def _erase_author(self, author: str) -> None:
         self._world.strike("authors erased")
@@ -119,9 +122,11 @@ class Operator:
                 if not found:
                     break
                 await asyncio.sleep(self._reading_s)
-                await retry(
-                    lambda shard=shard, found=found: self._eraser.replace(shard, found), "replace states"
-                )
+                erase = partial(self._eraser.replace, shard, found, self._raise_by())
+                await retry(erase, "replace states")
+
+    def _raise_by(self) -> int:
+        return 1 + int(self._marks.random() * 1000)
 
 
 class Erasures:
@@ -170,12 +175,12 @@ class Erasures:
             if product.state is not None:
                 self._states[step.channel, product.product_id] = product.state
 
-    def _erase(self, shard: int, product_id: str) -> None:
+    def _erase(self, shard: int, product_id: str, _by: int) -> None:
         for tp, name in NAMES.items():
             self._products[name, product_id] = self._stored(shard, name)
             self._states.pop((tp.topic, product_id), None)
 
-    def _replace(self, shard: int, states: Sequence[Replacement]) -> None:
+    def _replace(self, shard: int, states: Sequence[Replacement], _by: int) -> None:
         for channel, product_id, before, after in states:
             if self._states.get((channel, product_id)) != before:
                 continue

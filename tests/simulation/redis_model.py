@@ -281,7 +281,10 @@ class WiredStore:
             for shard, (before, after) in answer.as_of.items():
                 first, last = as_of.get(shard, (before, after))
                 as_of[shard] = min(first, before), max(last, after)
-        return StoredStates([states[each] for each in product_ids], as_of)
+        erased = {
+            shard: frozenset[int]().union(*(each.erased.get(shard, ()) for each in found)) for shard in as_of
+        }
+        return StoredStates([states[each] for each in product_ids], as_of, erased)
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
         results = await self._ask([Command("apply", ([step],), step.shard) for step in steps])
