@@ -100,6 +100,8 @@ class Told:
                 ) == [1]:
                     self._tally.removed["what notifications remember"] += 1
                     break
+            else:
+                self._tally.left.append(f"{key} changed too fast to be replaced: run this again.")
         return threads
 
     def _empty_queues(self, product_id: str, alerts: set[str], threads: set[str]) -> None:

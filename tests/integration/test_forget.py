@@ -239,6 +239,23 @@ def test_a_resolved_alert_that_quotes_the_customer_is_written_over(
     assert msgspec.json.decode(last.value, type=Alert) == msgspec.structs.replace(over, quotes=[])
 
 
+def test_a_memory_that_changes_too_fast_is_told(
+    settings: Settings, client: Client, topics_made: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EventProducer(settings) as producer:
+        fires = alert(id="fires", product_id="kettle")
+        producer.send_record(settings.topic_alerts, b"fires", msgspec.json.encode(fires))
+    with Notifications(settings, group="pager", from_beginning=True) as notifications:
+        assert list(notifications.available())
+    with monkeypatch.context() as patch:
+        patch.setattr("stream.erasure.told._REPLACE_MEMORY", "return 0")
+        report = Forgetting(settings, client, dry=False, with_kafka=False).product("kettle")
+    memory = f"{settings.namespace}:notified:pager"
+    assert report == ({}, (f"{memory} changed too fast to be replaced: run this again.", *LEFT))
+    report = Forgetting(settings, client, dry=False, with_kafka=False).product("kettle")
+    assert report == ({"what notifications remember": 1}, LEFT)
+
+
 def test_nothing_is_erased_while_counters_are_moved(settings: Settings, client: Client) -> None:
     client.set(f"{settings.namespace}:moving", "a rebuild")
     with pytest.raises(UsageError, match="are being moved or erased already"):
