@@ -77,7 +77,7 @@ class Lane:
     generation: int = 0
     """Of the counters it was opened on; what is judged here is for no other."""
     erased: tuple[int, ...] = ()
-    """How often something had been erased from them then: what is remembered here may bring back no more."""
+    """Their marks of erasures then: what is remembered here may not bring back what was erased since."""
     applied: list[int] = field(default_factory=list)
     """Highest offset the store has confirmed, by shard."""
     judged: list[int] = field(default_factory=list)

@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from stream.record import Detector, Judged, Refused
     from stream.runs import Run
     from stream.scorer.contract import Scorer
-    from stream.store.contract import Apply, CounterStore, Span
+    from stream.store.contract import Apply, CounterStore, StoredStates
     from stream.tracing import Trace, Tracing
 
 log = structlog.get_logger("pipeline")
@@ -516,7 +516,7 @@ class Pipeline:
             found = await retry(
                 lambda: self._store.states(part.name, part.channel, missing), "read detector states"
             )
-            problem = _why_unknown(found.as_of, applied, lane)
+            problem = _why_unknown(found, applied, lane)
             if problem is not None:
                 if self._lanes.is_current(part.tp, part.epoch):
                     self._start_rewind(part.tp, f"detector states cannot be built on: {problem}")
@@ -624,20 +624,22 @@ def _why_refused(step: Apply, instead: int) -> str:
     return f"{offsets}, {instead} is stored: {_problem(instead, step.base)}"
 
 
-def _why_unknown(as_of: Mapping[int, Span], applied: Sequence[int], lane: Lane) -> str | None:
-    """What is wrong with states that were read; None when they are as of offsets that ``lane`` knows.
+def _why_unknown(found: StoredStates, applied: Sequence[int], lane: Lane) -> str | None:
+    """What is wrong with states that were read; None when they are as of what ``lane`` knows.
 
     Args:
-        as_of: the offsets they are of, by shard.
+        found: what was read.
         applied: what the lane knew to be applied before they were asked for.
         lane: whose offsets up to ``judged`` hold no event of these products beyond ``applied``.
     """
-    if len(applied) <= max(as_of):
+    if len(applied) <= max(found.as_of):
         return "the counters moved to another generation"
-    for shard, (before, after) in as_of.items():
+    for shard, (before, after) in found.as_of.items():
         if before < applied[shard] or after > lane.judged[shard]:
             known = f"{applied[shard]} to {lane.judged[shard]} is known"
             return f"{before} to {after} is stored, {known}: {_problem(before, applied[shard])}"
+        if found.erased[shard] != {lane.erased[shard] if lane.erased else 0}:
+            return FORGOTTEN
     return None
 
 

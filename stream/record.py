@@ -141,7 +141,7 @@ class Basis(NamedTuple):
     model: str = ""
     """The version that scored what came before it, as far as this worker has had it noted."""
     erased: tuple[int, ...] = ()
-    """How often something had been erased before any of it was read, by shard; empty for never."""
+    """The marks of erasures before any of it was read, by shard; empty where there was none."""
 
 
 class Transition(NamedTuple):

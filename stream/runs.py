@@ -54,7 +54,7 @@ class Position(NamedTuple):
     log: str = ""
     """The log that these are offsets of; see ``Run``."""
     erased: tuple[int, ...] = ()
-    """How often something had been erased from the counters, by shard; empty for never."""
+    """The marks of erasures, by shard; empty where there was none."""
 
 
 @dataclass

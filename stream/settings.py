@@ -13,9 +13,9 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -36,6 +36,8 @@ TEST_PREFIX = f"{PREFIX}TEST_"
 OTHERS = {f"{PREFIX}URL", f"{PREFIX}TOKEN"}
 """Not settings, and not mistakes: what Grafana's data source reads (docs/grafana.md)."""
 SHIPPED_BUNDLE = Path(__file__).parent / "bundles" / "en-zh"
+OptionalPath = Annotated[Path | None, BeforeValidator(lambda path: None if path == "" else path)]
+"""An empty one is none, as who has no value for a variable often sets it all the same."""
 
 
 class Settings(BaseSettings):
@@ -52,9 +54,9 @@ class Settings(BaseSettings):
     )
     kafka_username: str | None = Field(None, description="SASL user.")
     kafka_password: SecretStr | None = Field(None, description="SASL password.")
-    kafka_ca_file: Path | None = Field(None, description="CA certificates (PEM) to trust for Kafka's TLS.")
-    kafka_cert_file: Path | None = Field(None, description="Client certificate (PEM) for Kafka's TLS.")
-    kafka_key_file: Path | None = Field(None, description="Its private key (PEM).")
+    kafka_ca_file: OptionalPath = Field(None, description="CA certificates (PEM) to trust for Kafka's TLS.")
+    kafka_cert_file: OptionalPath = Field(None, description="Client certificate (PEM) for Kafka's TLS.")
+    kafka_key_file: OptionalPath = Field(None, description="Its private key (PEM).")
 
     redis: str = Field(
         "redis://127.0.0.1:6379/0",
@@ -63,9 +65,9 @@ class Settings(BaseSettings):
     )
     redis_password: SecretStr | None = Field(None, description="Redis password, kept out of the URL.")
     redis_sentinel_password: SecretStr | None = Field(None, description="The sentinels' own password.")
-    redis_ca_file: Path | None = Field(None, description="CA certificates (PEM) to trust for Redis' TLS.")
-    redis_cert_file: Path | None = Field(None, description="Client certificate (PEM) for Redis' TLS.")
-    redis_key_file: Path | None = Field(None, description="Its private key (PEM).")
+    redis_ca_file: OptionalPath = Field(None, description="CA certificates (PEM) to trust for Redis' TLS.")
+    redis_cert_file: OptionalPath = Field(None, description="Client certificate (PEM) for Redis' TLS.")
+    redis_key_file: OptionalPath = Field(None, description="Its private key (PEM).")
     namespace: str = Field("rp", pattern=r"^[A-Za-z0-9_.-]{1,32}$", description="Prefix of every Redis key.")
     shards: int = Field(
         1,
@@ -122,7 +124,7 @@ class Settings(BaseSettings):
         "onnx", description="`onnx` scores with the bundle; `constant` is for tests and benches."
     )
     bundle: Path = Field(SHIPPED_BUNDLE, description="Folder of the model bundle.")
-    bundle_key: Path | None = Field(
+    bundle_key: OptionalPath = Field(
         None,
         description="Public key (PEM) that bundles must be signed for, `reviewpulse bundle sign`; unsigned or"
         " altered ones are refused then.",
@@ -182,18 +184,18 @@ class Settings(BaseSettings):
     )
     alert_min_events: int = Field(20, ge=1, description="Events a product needs before it can alert.")
     alert_min_negatives: int = Field(8, ge=1, description="Negatives since the onset an alert needs.")
-    rules: Path | None = Field(
+    rules: OptionalPath = Field(
         None,
         description="Rules file (TOML): plain threshold rules, exceptions by product."
         " `reviewpulse rules check` reads it out.",
     )
-    priors: Path | None = Field(
+    priors: OptionalPath = Field(
         None,
         description="Snapshot of what a product's baseline begins with, from `reviewpulse priors learn`: the"
         " same file for every worker. None: the built-in prior.",
     )
 
-    notify: Path | None = Field(
+    notify: OptionalPath = Field(
         None, description="File (TOML) that says whom `reviewpulse notify` tells of what, and where."
     )
 

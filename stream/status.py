@@ -1,7 +1,8 @@
 """What each worker is doing now, in Redis for whoever watches: ``<ns>:workers``, a hash of JSON by worker.
 
 Rules:
-- It is for people and dashboards; nothing decides by it.
+- It is for people and dashboards. Commands refuse by it what would do harm beside workers that it shows;
+  nothing relies on it for what is counted.
 - A worker that says nothing for ``STALE_S`` is gone; whoever posts next removes it.
 """
 
@@ -76,6 +77,9 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
     no such thing."""
     cpu_s: dict[str, float] = {}
     """CPU time so far: of each stage with a thread, of the event loop's (apply, publish), of the process."""
+    heeds_erasures: bool = False
+    """Whether its steps are refused when what they build on was erased; False from a version that knows of no
+    such thing, which writes back what was erased."""
 
     @classmethod
     def of(
@@ -109,7 +113,23 @@ class WorkerStatus(msgspec.Struct, kw_only=True):
             latency_p99_ms=p99,
             swap=swap,
             cpu_s={**progress.cpu_s, EVENT_LOOP: time.thread_time(), PROCESS: time.process_time()},
+            heeds_erasures=True,
         )
+
+
+def board_key(namespace: str) -> str:
+    """The hash that workers write to."""
+    return f"{namespace}:workers"
+
+
+def heard_of(board: dict[bytes, bytes], now: float) -> list[WorkerStatus]:
+    """Every worker heard of lately, by name.
+
+    Args:
+        board: the hash.
+        now: seconds since the epoch.
+    """
+    return [status for status in _decoded(board) if now - status.at <= STALE_S]
 
 
 class StatusBoard:
@@ -122,7 +142,7 @@ class StatusBoard:
 
     def __init__(self, client: AsyncClient, namespace: str) -> None:
         self._client = client
-        self._key = f"{namespace}:workers"
+        self._key = board_key(namespace)
 
     async def post(self, status: WorkerStatus) -> None:
         """Says what a worker does, and removes those that went without a word."""
@@ -136,8 +156,7 @@ class StatusBoard:
     async def workers(self) -> list[WorkerStatus]:
         """Every worker heard of lately, by name."""
         (board,) = await self._trip(("HGETALL", self._key))
-        now = time.time()
-        return [status for status in _decoded(board) if now - status.at <= STALE_S]
+        return heard_of(board, time.time())
 
     async def remove(self, name: str) -> None:
         """A worker stops."""

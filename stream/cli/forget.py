@@ -39,7 +39,7 @@ def forget(
         typer.confirm("This cannot be undone. Go on?", abort=True)
     from stream.cli.report import Row, print_rows
     from stream.cli.terminal import print_json
-    from stream.forget import Forgetting
+    from stream.erasure.run import Forgetting
     from stream.redis_config import connect
     from stream.settings import load
 

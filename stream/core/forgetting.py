@@ -4,7 +4,7 @@ Rules:
 - A product is removed with all that is about it alone. An incident of many products goes on without it.
 - A customer has no name in an alert, only words: of an alert that quotes one, or that is of a state which
   held the customer's hash, all words go. Figures stay: they name nobody.
-- Pure: who reads and writes is ``stream/forget.py``.
+- Pure: who reads and writes is ``stream/erasure/``.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@
 --           forgotten    {key, ...}
 --           clustered    whether this is a node of a cluster
 --           model        the version that scored this step, where that is to be noted; else empty
---           erased       how often something had been erased from the shard when its states were read
+--           erased       the shard's mark of erasures when its states were read
 -- ARGV[4] the detector states of the products (length 0: leave the stored one), then the transitions' JSON,
 --         then the fingerprints, end to end: Lua's msgpack knows no binary type
 -- Returns false when applied, the offset that is stored instead of the base, -2 when the counters are moved to

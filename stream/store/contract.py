@@ -89,7 +89,7 @@ class Apply(NamedTuple):
     """The version that scored it, where that is to be noted: with a lane's first step and after a switch. The
     store notes it when it is not the one noted last."""
     erased: int = 0
-    """How often something had been erased from this shard when the lane it builds on was opened."""
+    """The shard's mark of erasures when the lane it builds on was opened; 0 where there was none."""
 
 
 class Move(NamedTuple):
@@ -143,6 +143,8 @@ class StoredStates(NamedTuple):
     """In the order asked."""
     as_of: dict[int, Span]
     """Of the partition asked for, by shard, where a state was asked of it."""
+    erased: dict[int, frozenset[int]]
+    """The marks of erasures before and after, by shard. Redis may lose an erasure, too."""
 
 
 class CounterStore(Protocol):
@@ -160,7 +162,7 @@ class CounterStore(Protocol):
 
     @property
     def erased(self) -> tuple[int, ...]:
-        """How often something had been erased, by shard, when ``applied`` last answered; empty for never."""
+        """The marks of erasures, by shard, when ``applied`` last answered; empty where there was none."""
         ...
 
     async def open(self) -> None:

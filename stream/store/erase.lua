@@ -4,6 +4,7 @@
 -- KEYS    offsets, active, outbox, withheld, product, then its detector states
 -- ARGV[1] the product's id
 -- ARGV[2] '1' where nothing is to be changed, only counted
+-- ARGV[3] what the mark of erasures is raised by
 -- Returns {keys removed, whether it was among the active ones, transitions removed, ids of their alerts, ...}
 
 local call = redis.call
@@ -27,7 +28,7 @@ for n = 3, 4 do
   end
 end
 if not dry then
-  call('HINCRBY', KEYS[1], 'erased', 1)
+  call('HINCRBY', KEYS[1], 'erased', ARGV[3])
   call('UNLINK', unpack(KEYS, 5))
   call('ZREM', KEYS[2], ARGV[1])
 end

@@ -22,7 +22,12 @@ LAYOUT_VERSION = 6
 MARK_FIELD = "moved"
 """Field of a generation's offsets that refuses every step. No ``topic:number`` is called so."""
 ERASED_FIELD = "erased"
-"""Field there that counts how often something was erased from the shard: steps of before are refused."""
+"""Field there that every erasure from the shard raises: a step that names another mark is refused.
+
+By a drawn amount: counted by one, an erasure that Redis lost and the next one would come to the same mark,
+and what a worker remembers since the first would pass for read after the second."""
+MOST_RAISED = 2**31
+"""A Lua number holds the sum of four million such."""
 NO_OFFSETS = frozenset({MARK_FIELD.encode(), ERASED_FIELD.encode()})
 """Fields there that are no partition's offset."""
 

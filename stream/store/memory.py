@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, TypeVar
 
+import msgspec
+
 from stream.core.buckets import RESOLUTIONS, field, is_expired
 from stream.core.events import CHANNELS
 from stream.store.contract import (
@@ -27,7 +29,16 @@ if TYPE_CHECKING:
     from stream.core.events import Channel
 
 Field = int | str
+Replacement = tuple[str, str, bytes, bytes]
+"""Channel, product, the detector state that must be there still, and the one that is to be there."""
 K = TypeVar("K", int, str)
+
+
+class _About(msgspec.Struct):
+    product_id: str
+
+
+_decode_about = msgspec.json.Decoder(_About).decode
 
 
 class MemoryStore:
@@ -70,12 +81,32 @@ class MemoryStore:
         """See ``CounterStore``."""
         return tuple(self.erasures) if any(self.erasures) else ()
 
-    def erase(self, product_id: str) -> None:
-        """Forgets a product, as ``reviewpulse forget`` does."""
-        self.erasures[self._layout.shard(product_id)] += 1
+    def erase(self, product_id: str, by: int = 1) -> None:
+        """Forgets a product and raises its shard's mark of erasures, as ``erase.lua`` does."""
+        shard = self._layout.shard(product_id)
+        self.erasures[shard] += by
         self.products.pop(product_id, None)
         for channel in CHANNELS:
             self.detector_states.pop((channel, product_id), None)
+        waiting = self.outboxes[shard]
+        for entry_id in [id_ for id_, entry in waiting.items() if _product_of(entry.alert) == product_id]:
+            del waiting[entry_id]
+
+    def replace(self, shard: int, states: Iterable[Replacement], by: int = 1) -> int:
+        """Puts other detector states in the place of some, as ``replace.lua`` does; how many.
+
+        Args:
+            shard: of all of them.
+            states: what is to be there, and what must be there still.
+            by: what the mark of erasures is raised by, if any was replaced.
+        """
+        done = 0
+        for channel, product_id, before, after in states:
+            if self.detector_states.get((channel, product_id)) == before:
+                self.detector_states[channel, product_id] = after
+                done += 1
+        self.erasures[shard] += by if done else 0
+        return done
 
     async def open(self) -> None:
         """Nothing to connect to."""
@@ -153,6 +184,7 @@ class MemoryStore:
         return StoredStates(
             [self.detector_states.get((channel, product_id)) for product_id in product_ids],
             {shard: self._span(shard, partition) for shard in map(self._layout.shard, product_ids)},
+            {shard: frozenset({self.erasures[shard]}) for shard in map(self._layout.shard, product_ids)},
         )
 
     def _span(self, shard: int, partition: str) -> Span:
@@ -210,6 +242,13 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Nothing to disconnect from."""
+
+
+def _product_of(alert: bytes) -> str | None:
+    try:
+        return _decode_about(alert).product_id
+    except ValueError:
+        return None
 
 
 def together(products: Sequence[ProductApply]) -> ProductApply:

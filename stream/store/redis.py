@@ -89,7 +89,7 @@ class RedisStore:
 
     @property
     def erased(self) -> tuple[int, ...]:
-        """How often something had been erased when ``applied`` last answered; see ``CounterStore``."""
+        """The marks of erasures when ``applied`` last answered; see ``CounterStore``."""
         return self._erased
 
     async def open(self) -> None:
@@ -275,19 +275,20 @@ class RedisStore:
         commands: list[Command] = []
         for shard, rows in by_shard.items():
             commands += [
-                ("HGET", layout.offsets(shard), partition),
+                ("HMGET", layout.offsets(shard), partition, ERASED_FIELD),
                 ("MGET", *(layout.spike(channel, product_ids[n]) for n in rows)),
-                ("HGET", layout.offsets(shard), partition),
+                ("HMGET", layout.offsets(shard), partition, ERASED_FIELD),
             ]
         replies = await self._trip(commands)
         states: list[bytes | None] = [None] * len(product_ids)
-        as_of = {}
+        as_of, erased = {}, {}
         for number, (shard, rows) in enumerate(by_shard.items()):
             before, found, after = replies[3 * number : 3 * number + 3]
             for n, state in zip(rows, found, strict=True):
                 states[n] = state
-            as_of[shard] = (_offset(before), _offset(after))
-        return StoredStates(states, as_of)
+            as_of[shard] = (_offset(before[0]), _offset(after[0]))
+            erased[shard] = frozenset({int(before[1] or 0), int(after[1] or 0)})
+        return StoredStates(states, as_of, erased)
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
         """One round trip of script calls; see ``CounterStore``."""

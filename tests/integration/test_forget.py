@@ -22,10 +22,14 @@ from stream.core.routing import Ear, Routing
 from stream.core.silence import Acknowledgement, Silence
 from stream.deliver.intake import Sorter
 from stream.deliver.queue import Keys, Queues
+from stream.erasure.report import LEFT
+from stream.erasure.run import Forgetting
 from stream.errors import UsageError
-from stream.forget import Forgetting
-from stream.redis_config import connect
+from stream.pipeline import Progress
+from stream.redis_config import connect, connect_async
+from stream.scorer.constant import ConstantScorer
 from stream.silences import Silences
+from stream.status import STALE_S, StatusBoard, WorkerStatus
 from stream.store.layout import Layout
 from tests.builders import alert
 from tests.integration.conftest import WorkerProcess
@@ -235,11 +239,53 @@ def test_a_resolved_alert_that_quotes_the_customer_is_written_over(
     assert msgspec.json.decode(last.value, type=Alert) == msgspec.structs.replace(over, quotes=[])
 
 
+def test_a_memory_that_changes_too_fast_is_told(
+    settings: Settings, client: Client, topics_made: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with EventProducer(settings) as producer:
+        fires = alert(id="fires", product_id="kettle")
+        producer.send_record(settings.topic_alerts, b"fires", msgspec.json.encode(fires))
+    with Notifications(settings, group="pager", from_beginning=True) as notifications:
+        assert list(notifications.available())
+    with monkeypatch.context() as patch:
+        patch.setattr("stream.erasure.told._REPLACE_MEMORY", "return 0")
+        report = Forgetting(settings, client, dry=False, with_kafka=False).product("kettle")
+    memory = f"{settings.namespace}:notified:pager"
+    assert report == ({}, (f"{memory} changed too fast to be replaced: run this again.", *LEFT))
+    report = Forgetting(settings, client, dry=False, with_kafka=False).product("kettle")
+    assert report == ({"what notifications remember": 1}, LEFT)
+
+
 def test_nothing_is_erased_while_counters_are_moved(settings: Settings, client: Client) -> None:
     client.set(f"{settings.namespace}:moving", "a rebuild")
     with pytest.raises(UsageError, match="are being moved or erased already"):
         Forgetting(settings, client, dry=False, with_kafka=False).product("kettle")
     assert client.get(f"{settings.namespace}:moving") == b"a rebuild"
+
+
+async def test_nothing_is_erased_beside_a_worker_that_would_bring_it_back(
+    settings: Settings, client: Client
+) -> None:
+    board = StatusBoard(connect_async(settings), settings.namespace)
+    status = WorkerStatus.of("new", ConstantScorer(), Progress(), partitions=[], events_per_s=0.0)
+    await board.post(status)
+    forgetting = {"settings": settings, "client": client, "with_kafka": False}
+    assert Forgetting(**forgetting, dry=False).product("kettle").left == LEFT
+    # As a worker posts that knows of no erasures.
+    told = msgspec.json.decode(msgspec.json.encode(status)) | {"name": "old"}
+    del told["heeds_erasures"]
+    client.hset(f"{settings.namespace}:workers", "old", msgspec.json.encode(told))
+    for erase in (Forgetting.product, Forgetting.author):
+        with pytest.raises(UsageError, match=r"would write back what is erased: old\. Restart them"):
+            erase(Forgetting(**forgetting, dry=False), "kettle")
+        first, *rest = erase(Forgetting(**forgetting, dry=True), "kettle").left
+        assert "would write back what is erased: old." in first
+        assert tuple(rest) == LEFT
+    assert client.get(f"{settings.namespace}:moving") is None
+    told["at"] -= STALE_S + 1
+    client.hset(f"{settings.namespace}:workers", "old", msgspec.json.encode(told))
+    assert Forgetting(**forgetting, dry=False).product("kettle").left == LEFT
+    await board.close()
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from stream.core.routing import Ear, Routing
 from stream.core.silence import Acknowledgement, Silence
 from stream.deliver.intake import Sorter
 from stream.deliver.queue import Failure, Keys, Queue, Queues
+from stream.erasure.run import Forgetting
 from stream.errors import DependencyError, UsageError
-from stream.forget import Forgetting
 from stream.local import HOST, LocalServers
 from stream.pipeline import Progress
 from stream.redis_config import connect, connect_async

@@ -467,7 +467,7 @@ async def test_a_step_of_thousands_of_products_fits(store: RedisStore, settings:
     step = step_of([event(product_id=name) for name in names], states={name: name.encode() for name in names})
     assert await store.apply([step]) == [None]
     found = await store.states("reviews:0", "reviews", names)
-    assert found == ([name.encode() for name in names], {0: (0, 0)})
+    assert found == ([name.encode() for name in names], {0: (0, 0)}, {0: frozenset({0})})
     with connect(settings) as client:
         assert client.zcard(Layout(settings.namespace, 1).active(0)) == len(names)
 
@@ -590,7 +590,7 @@ async def test_no_state_leaves_the_stored_one(store: RedisStore) -> None:
 
 async def test_asking_for_nothing_answers_nothing(store: RedisStore) -> None:
     assert await store.applied([]) == {}
-    assert await store.states("reviews:0", "reviews", []) == ([], {})
+    assert await store.states("reviews:0", "reviews", []) == ([], {}, {})
     assert await store.apply([]) == []
     await store.delivered([])
 

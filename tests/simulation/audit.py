@@ -6,6 +6,9 @@ Rules:
   and says so; what a step counts as dead is in Kafka already.
 - After it: totals, buckets, ledger and detector states equal a recount of the logs; every alert and every
   dead letter has been published, and none that should not exist.
+- An erasure takes what was counted before it, of what it is of, out of counters, detector states and outbox
+  for good. It changes nothing else: no offset, no ledger, no fleet's sum, no other product. When it comes
+  last, and no event after it, what workers remember goes, too.
 - A record that workers are only suspected to have died of may be set aside, too: in a schedule in which that
   happens to an innocent one, the sums are not compared. It is counted how often.
 """
@@ -19,7 +22,9 @@ import msgspec
 
 from stream.core.buckets import is_expired
 from stream.store.contract import NOTHING_APPLIED, plain_partition
+from stream.store.layout import shard_of
 from stream.store.missing import union
+from tests.simulation.erasing import Erasures
 from tests.simulation.inputs import NAMES, PARTITIONS, Verdict, home_shard, recount, verdict
 from tests.simulation.worker import alarm
 
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 
     from stream.store.contract import Apply, Move
     from tests.simulation.inputs import Expected
-    from tests.simulation.redis_model import Server
+    from tests.simulation.redis_model import Command, Server
     from tests.simulation.world import World
 
 
@@ -95,6 +100,20 @@ class Audit:
         if not move.missing and move.seen != NOTHING_APPLIED:
             raise Violation(f"{name}: {move.seen} to {move.offset} are not said to be missing")
 
+    def check_erased(self, server: Server, erase: Command) -> None:
+        """A server has erased a product.
+
+        Raises:
+            Violation: something of it is left.
+        """
+        [product_id, _], store = erase.arguments, server.store
+        waiting = [
+            msgspec.json.decode(entry.alert)["product_id"] for entry in store.outboxes[erase.shard].values()
+        ]
+        states = [product for _, product in store.detector_states]
+        if product_id in (*waiting, *states, *store.products):
+            raise Violation(f"{product_id} was erased, and is there")
+
     def _innocents(self, name: str = "", first: int = 0, last: int = -1) -> bool:
         """Whether a harmless record was set aside, of those given if a partition is."""
         for topic, number, offset in self._world.broker.set_aside:
@@ -145,6 +164,7 @@ class Audit:
             return
         latest_ms = max(log.records[-1].timestamp for log in world.broker.logs.values())
         gone = [self._gone(shard) for shard in range(world.shards)]
+        erasures = Erasures(world.servers)
         expected = recount(
             (
                 (tp, each)
@@ -154,9 +174,21 @@ class Audit:
             ),
             latest_ms,
             once=world.counts_once,
+            fate=erasures.fate,
         )
         self._check_stored(expected, latest_ms)
         self._check_published(expected, anything_gone=any(gone))
+
+    def remembered(self) -> str | None:
+        """What a worker still remembers of what was erased; None when nobody does."""
+        world = self._world
+        for worker in world.workers.values():
+            for tp, lane in worker.lanes._lanes.items():
+                for product_id, state in () if lane.closed else lane.states.items():
+                    stored = self._server(shard_of(product_id, world.shards)).store
+                    if state != stored.detector_states.get((tp.topic, product_id)):
+                        return f"{worker.process} remembers of {product_id} what Redis does not hold"
+        return None
 
     def _gone(self, shard: int, *, only_missing: bool = False) -> set[tuple[str, int]]:
         """Partition and offset of what retention deleted before it was counted on a shard.
@@ -185,11 +217,14 @@ class Audit:
             if isinstance(field, int) and not is_expired(field, latest_ms)
         }
         ledger = sum((store.ledger for store in stores), Counter())
+        fleets = [hash_ for store in stores for hash_ in store.fleet.values()]
         states = {key: state for store in stores for key, state in store.detector_states.items()}
         _compare("totals", {name: hash_["total"] for name, hash_ in products.items()}, expected.products)
         _compare("buckets", buckets, expected.buckets)
         _compare("ledger", dict(ledger), dict(expected.ledger))
         _compare("detector states", states, expected.states)
+        fleet = [sum(column) for column in zip(*(each["total"][:5] for each in fleets), strict=True)]
+        _compare("fleet", {"total": fleet or [0] * 5}, {"total": expected.fleet})
         self._check_missing()
 
     def _check_missing(self) -> None:
@@ -209,12 +244,27 @@ class Audit:
     def _check_published(self, expected: Expected, *, anything_gone: bool) -> None:
         letters, alerts = set(self._world.broker.letters), set(self._world.broker.alerts)
         wanted = {msgspec.json.encode(alarm(*each)) for each in expected.alarms}
+        # An erasure starts the numbers of a product's alarms anew; what it came after may have been published
+        # before, and so may what was counted again since Redis lost the erasure.
+        alerts -= self._may_be_published(expected) - wanted
         if anything_gone:  # what was published before its counts were lost for ever is no mistake
             letters, alerts = letters & expected.dead, alerts & wanted
         for what, found, right in (("dead letters", letters, expected.dead), ("alerts", alerts, wanted)):
             if found != right:
                 missing, extra = sorted(right - found), sorted(found - right)
                 raise Violation(f"{what}: {missing} missing, {extra} too many")
+
+    def _may_be_published(self, expected: Expected) -> set[bytes]:
+        so_far: Counter[tuple[str, str]] = Counter()
+        allowed = set()
+        for channel, product_id, event_id in expected.raised:
+            so_far[channel, product_id] += 1
+            if product_id in self._world.operator.erased:
+                numbers = range(1, so_far[channel, product_id] + 1)
+                allowed |= {
+                    msgspec.json.encode(alarm(channel, product_id, number, event_id)) for number in numbers
+                }
+        return allowed
 
     def _server(self, shard: int) -> Server:
         servers = self._world.servers

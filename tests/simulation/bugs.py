@@ -7,16 +7,19 @@ Rules:
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stream.backoff import retry
 from stream.core.suspicion import Note
 from stream.lanes import Lanes, partition_name
-from stream.pipeline import Pipeline
+from stream.pipeline import FORGOTTEN, Pipeline
 from stream.publish import KafkaPublisher, Message
 from stream.store.contract import NOTHING_APPLIED, Apply, log_partition, plain_partition
+from stream.store.layout import shard_of
 from stream.store.memory import MemoryStore
 from tests.simulation.consumer import SimConsumer
+from tests.simulation.erasing import Eraser
 from tests.simulation.inputs import SEGMENT_OFFSETS
 from tests.simulation.redis_model import Command, WiredStore
 from tests.simulation.worker import Parts
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from stream.pipeline import Window
     from stream.record import Basis, Judge, Judged, Part
     from stream.runs import Position, Run
+    from stream.store.memory import Replacement
     from stream.tracing import Trace
 
 MOST_OFFSETS = 100
@@ -121,6 +125,54 @@ class SeenApart(WiredStore):
         if taken:
             await self._ask([Command("seen_alone", (step,), step.shard) for step in taken])
         return results
+
+
+# Erasures.
+
+
+class ErasedTaken(MemoryStore):
+    def _apply(self, step: Apply) -> int | None:
+        return super()._apply(step._replace(erased=self.erasures[step.shard]))
+
+
+class CountsApart(MemoryStore):
+    """A store that counts an erasure when it is told to, not when it erases."""
+
+    def count_erasure(self, product_id: str, by: int) -> None:
+        """Counts it."""
+        self.erasures[self._layout.shard(product_id)] += by
+
+    def erase(self, product_id: str, by: int = 1) -> None:
+        before = list(self.erasures)
+        super().erase(product_id, by)
+        self.erasures = before
+
+
+class CountedFirst(Eraser):
+    async def erase(self, product_id: str, by: int) -> None:
+        await self._ask([Command("count_erasure", (product_id, by), shard_of(product_id, self.shards))])
+        await asyncio.sleep(3)  # other products' turn
+        await super().erase(product_id, by)
+
+
+class OutboxLeft(MemoryStore):
+    def erase(self, product_id: str, by: int = 1) -> None:
+        before = [dict(entries) for entries in self.outboxes]
+        super().erase(product_id, by)
+        self.outboxes = before
+
+
+class ReplacesBlindly(MemoryStore):
+    def replace(self, shard: int, states: Iterable[Replacement], by: int = 1) -> int:
+        there = self.detector_states
+        states = [(*key, there.get(tuple(key), b""), to) for *key, _, to in states]
+        return super().replace(shard, states, by)
+
+
+class QuietLanesRemember(Pipeline):
+    def _start_rewind(self, tp: Any, reason: str) -> None:
+        if reason != FORGOTTEN:  # as the audit says it, of lanes that have nothing to be refused
+            super()._start_rewind(tp, reason)
 
 
 # The pipeline.
@@ -310,6 +362,19 @@ BUGS = {
     ),
     "delivered-first": Bug(
         "alerts are taken out of the outbox before Kafka has them", Parts(publisher=DeliveredFirst)
+    ),
+    "erased-taken": Bug("a step is taken though what it builds on was erased", Parts(store=ErasedTaken)),
+    "erasure-counted-first": Bug(
+        "an erasure is counted first, and done in a second step",
+        Parts(store=CountsApart, eraser=CountedFirst),
+    ),
+    "outbox-left": Bug("an erasure leaves what is in the outbox", Parts(store=OutboxLeft), is_rare=True),
+    "replaces-blindly": Bug(
+        "a state without a customer takes the place of another than it was made from",
+        Parts(store=ReplacesBlindly),
+    ),
+    "quiet-lanes-remember": Bug(
+        "the audit does not look whether something was erased", Parts(pipeline=QuietLanesRemember)
     ),
     "never-suspects": Bug("a record that kills workers is never set aside", Parts(lanes=NeverSuspects)),
 }

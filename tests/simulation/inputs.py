@@ -22,7 +22,7 @@ from tests.builders import NOW_MS, chat, review
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 R0, R1, C0 = TP("reviews", 0), TP("reviews", 1), TP("chats", 0)
 PARTITIONS = (R0, R1, C0)
@@ -134,17 +134,37 @@ class Expected(NamedTuple):
     dead: set[tuple[str, int, int]]
     alarms: set[tuple[str, str, int, str]]
     """Channel, product, which alarm of the product's, and the event it is about."""
+    raised: list[tuple[str, str, str]]
+    """Channel, product and event of every alarm, of those too that an erasure came after."""
+    fleet: list[int]
+    """The sums of all products, of what was erased, too."""
 
 
-def recount(verdicts: Iterable[tuple[TP, Verdict]], latest_ms: int, *, once: bool) -> Expected:
+class Fate(NamedTuple):
+    """What an erasure left of a counted event."""
+
+    is_erased: bool = False
+    """Whether its product was erased afterwards."""
+    is_nameless: bool = False
+    """Whether its author was."""
+
+
+def recount(
+    verdicts: Iterable[tuple[TP, Verdict]],
+    latest_ms: int,
+    *,
+    once: bool,
+    fate: Callable[[TP, Verdict], Fate] = lambda _, __: Fate(),
+) -> Expected:
     """What must be stored when exactly these records were recorded, each partition's in offset order.
 
     Args:
         verdicts: on the records.
         latest_ms: latest arrival: buckets that are out of their retention then are left out.
         once: whether an event that is sent again is counted once.
+        fate: of an event that was counted.
     """
-    expected = Expected({}, {}, Counter(), {}, set(), set())
+    expected = Expected({}, {}, Counter(), {}, set(), set(), [], [0] * 5)
     counted_in: dict[tuple[TP, str, str], int] = {}
     for tp, each in verdicts:
         channel, outcome = tp.topic, each.outcome
@@ -156,16 +176,21 @@ def recount(verdicts: Iterable[tuple[TP, Verdict]], latest_ms: int, *, once: boo
                 outcome = "duplicate"
             else:
                 counted_in[event] = segment
-                _recount_event(expected, channel, each, latest_ms)
+                _recount_event(expected, channel, each, latest_ms, fate(tp, each))
         expected.ledger[f"{channel}:{outcome}"] += 1
     return expected
 
 
-def _recount_event(expected: Expected, channel: str, each: Verdict, latest_ms: int) -> None:
+def _recount_event(expected: Expected, channel: str, each: Verdict, latest_ms: int, fate: Fate) -> None:
     product, negative = each.product_id, each.is_negative
     counts = [int(negative), 0, int(not negative), -800 if negative else 800]
     if each.is_late:
         expected.ledger[f"{channel}:late"] += 1
+    if each.is_alarm:
+        expected.raised.append((channel, product, each.event_id))
+    _add(expected.fleet, [*counts, int(each.is_late)])
+    if fate.is_erased:
+        return
     total = expected.products.setdefault(product, [0, 0, 0, 0, 0, each.event_ms, each.event_ms])
     _add(total, [*counts, int(each.is_late)])
     total[5:] = min(total[5], each.event_ms), max(total[6], each.event_ms)
@@ -174,7 +199,8 @@ def _recount_event(expected: Expected, channel: str, each: Verdict, latest_ms: i
         if (index + 1) * width_ms > latest_ms - keep_ms:
             _add(expected.buckets.setdefault((product, index * 4 + code), [0] * 4), counts)
     before = expected.states.get((channel, product))
-    state = remembered(before, each.event_id, is_alarm=each.is_alarm)
+    event_id = NOBODYS if fate.is_nameless else each.event_id
+    state = remembered(before, event_id, is_alarm=each.is_alarm)
     expected.states[channel, product] = state
     if each.is_alarm:
         expected.alarms.add((channel, product, state.count(b"!"), each.event_id))
@@ -188,6 +214,25 @@ def _add(sums: list[int], counts: list[int]) -> None:
 def remembered(state: bytes | None, event_id: str, *, is_alarm: bool) -> bytes:
     """The state of a detector that remembers every event it was given, in order, and marks the alarms."""
     return (state or b"") + event_id.encode() + (b"! " if is_alarm else b" ")
+
+
+NOBODYS = "-"
+"""Stands in a state for an event whose author was forgotten."""
+
+
+def author_of(event_id: str) -> str:
+    """Who wrote an event: one of three."""
+    return f"author-{zlib.crc32(event_id.encode()) % 3}"
+
+
+def without_author(state: bytes, author: str) -> bytes:
+    """The state without the author's events, as ``stream.core.detection.without_author`` is to real ones."""
+    events = state.decode().split()
+    kept = [
+        f"{NOBODYS}{event[len(name) :]}" if author_of(name := event.removesuffix("!")) == author else event
+        for event in events
+    ]
+    return "".join(f"{event} " for event in kept).encode()
 
 
 def home_shard(each: Verdict, shards: int) -> int:

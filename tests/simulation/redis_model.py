@@ -58,6 +58,13 @@ def at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise AssertionError("a store in memory waited")
 
 
+def _called(store: MemoryStore, command: Command) -> Any:
+    called = getattr(store, command.method)(*command.arguments)
+    result = at_once(called) if asyncio.iscoroutine(called) else called
+    # As in Redis, where both are fields of one hash, asked for by one command.
+    return (result, store.erasures[command.shard]) if command.method == "applied" else result
+
+
 class Server:
     """One Redis: a store, and how it became what it is."""
 
@@ -74,7 +81,7 @@ class Server:
     def run(self, command: Command) -> Any:
         """Runs one command and remembers it if it changed something."""
         entries = self.store._entries
-        result = at_once(getattr(self.store, command.method)(*command.arguments))
+        result = _called(self.store, command)
         changed = result == [None] if command.method == "apply" else result not in REFUSED
         if command.method not in READS and changed:
             self.history.append(Change(command, entries))
@@ -110,7 +117,7 @@ class Server:
     def _rerun(self, kept: int) -> tuple[MemoryStore, list[Command]]:
         store, history = self._store_type(self._shards), self.history[:kept]
         for command, store._entries in history:
-            at_once(getattr(store, command.method)(*command.arguments))
+            _called(store, command)
         return store, history
 
 
@@ -198,6 +205,7 @@ class WiredStore:
         self._world = world
         self._servers = world.servers
         self._plain = world.servers[0].store
+        self._erased: tuple[int, ...] = ()
 
     @property
     def shards(self) -> int:
@@ -209,7 +217,7 @@ class WiredStore:
 
     @property
     def erased(self) -> tuple[int, ...]:
-        return ()
+        return self._erased
 
     async def open(self) -> None:
         """Asks each server for something."""
@@ -217,8 +225,10 @@ class WiredStore:
 
     async def applied(self, partitions: Sequence[str]) -> dict[str, tuple[int, ...]]:
         by_shard = await self._ask([Command("applied", (partitions,), shard) for shard in range(self.shards)])
+        erased = tuple(count for _, count in by_shard)
+        self._erased = erased if any(erased) else ()
         return {
-            partition: tuple(found[partition][shard] for shard, found in enumerate(by_shard))
+            partition: tuple(found[partition][shard] for shard, (found, _) in enumerate(by_shard))
             for partition in partitions
         }
 
@@ -271,7 +281,10 @@ class WiredStore:
             for shard, (before, after) in answer.as_of.items():
                 first, last = as_of.get(shard, (before, after))
                 as_of[shard] = min(first, before), max(last, after)
-        return StoredStates([states[each] for each in product_ids], as_of)
+        erased = {
+            shard: frozenset[int]().union(*(each.erased.get(shard, ()) for each in found)) for shard in as_of
+        }
+        return StoredStates([states[each] for each in product_ids], as_of, erased)
 
     async def apply(self, steps: Sequence[Apply]) -> list[int | None]:
         results = await self._ask([Command("apply", ([step],), step.shard) for step in steps])

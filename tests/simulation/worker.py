@@ -18,6 +18,7 @@ from stream.store.memory import MemoryStore
 from tests.builders import alert
 from tests.simulation.broker import SimProducer
 from tests.simulation.consumer import SimConsumer
+from tests.simulation.erasing import Eraser
 from tests.simulation.inputs import KILLER, SEGMENTS_KEPT, remembered
 from tests.simulation.loop import Process
 from tests.simulation.redis_model import WiredStore
@@ -45,6 +46,7 @@ class Parts(NamedTuple):
     consumer: type[SimConsumer] = SimConsumer
     client: type[WiredStore] = WiredStore
     store: type[MemoryStore] = MemoryStore
+    eraser: type[Eraser] = Eraser
 
 
 class Texts(NamedTuple):

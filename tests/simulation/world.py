@@ -21,9 +21,10 @@ from aiokafka.errors import CommitFailedError, KafkaError
 from stream import backoff, lanes, pipeline, publish, resume, transport
 from stream.core import seen, segments
 from stream.errors import DependencyError
-from stream.store.contract import log_partition
+from stream.store.contract import ERASED, log_partition
 from tests.simulation.audit import Audit, Violation
 from tests.simulation.broker import Broker
+from tests.simulation.erasing import Operator
 from tests.simulation.inputs import (
     NAMES,
     NOW_MS,
@@ -39,7 +40,7 @@ from tests.simulation.troubles import Troubles
 from tests.simulation.worker import Parts, SimWorker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from contextvars import Context
 
     from faust.types import TP
@@ -132,6 +133,7 @@ class World:
         self._records = 0
         self._arrival_step_ms = chance.choice((0, 1000, 50_000))
         self._sends_again = chance.choice((0.0, 0.1, 0.4))
+        self.operator = Operator(self, parts.eraser(self), seed)
 
     # What everything else draws and tells.
 
@@ -263,6 +265,8 @@ class World:
     def _run_command(self, server: Server, command: Command, request: Request) -> Any:
         if command.method != "apply":
             result = server.run(command)
+            if command.method == "erase":
+                self.audit.check_erased(server, command)
             if command.method == "move" and result == [True]:
                 self.audit.check_move(command.arguments[0][0])
             if self.trace is not None:
@@ -274,7 +278,7 @@ class World:
         [instead] = result
         done = "applied" if instead is None else "refused"
         if instead is not None:
-            self.strike("steps refused: a gap" if instead < step.base else "steps refused: a repeat")
+            self.strike(f"steps refused: {_why(instead, step.base)}")
         if request.is_orphan:
             self.strike(f"steps {done} that nobody waited for any more")
         if self.trace is not None:
@@ -335,21 +339,31 @@ class World:
         for slot in range(self._slots):
             self.start_worker(slot)
         troubles = Troubles(self)
+        erasing = self.operator.start()
         await asyncio.gather(self._produce(), troubles.strike())
         troubles.end()
         self.note("no more troubles")
+        if erasing is not None:
+            await erasing
         for tp in PARTITIONS:
             self.append(tp, "fine")
-        deadline_s = self.loop.now_s + PATIENCE_S
-        while problem := self.audit.unfinished():
-            if self.loop.now_s > deadline_s:
-                raise Violation(f"{PATIENCE_S:.0f} s after the last trouble {problem}")
-            await asyncio.sleep(0.25)
+        await self._until(self.audit.unfinished)
         self.audit.check_all()
         checked = self.audit.extent()
         await asyncio.sleep(SETTLE_S)
         if self.audit.extent() != checked:
             self.audit.check_all()
+        if self.operator.erases_last:
+            await self.operator.erase_last()
+            await self._until(self.audit.remembered)
+            self.audit.check_all()
+
+    async def _until(self, problem: Callable[[], str | None]) -> None:
+        deadline_s = self.loop.now_s + PATIENCE_S
+        while found := problem():
+            if self.loop.now_s > deadline_s:
+                raise Violation(f"{PATIENCE_S:.0f} s after the last trouble {found}")
+            await asyncio.sleep(0.25)
 
     async def _produce(self) -> None:
         chance = self.chance
@@ -358,6 +372,12 @@ class World:
             self.append(chance.choice(PARTITIONS))
             if chance.random() < 0.2:
                 await asyncio.sleep(pause_s * 4 * chance.random())
+
+
+def _why(instead: int, base: int) -> str:
+    if instead == ERASED:
+        return "something was erased"
+    return "a gap" if instead < base else "a repeat"
 
 
 class Clock:

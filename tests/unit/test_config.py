@@ -97,7 +97,7 @@ def test_a_password_in_the_url_of_redis_is_not_shown(
         ("PROVIDER", "tpu", "is not one of its values: write one of auto, cpu, cuda, tensorrt."),
         ("NAMESPACE", "a b", "is not what it should be: write 1 to 32 letters, digits, _, . or -."),
         ("GROUP", "", "is empty: write some text."),
-        ("RULES", "", "is empty: name a path, or unset it."),
+        ("BUNDLE", "", "is empty: name a path, or unset it."),
         ("KAFKA", "", "is no list of addresses: write host:port, or several with commas and no blanks between."),
         ("KAFKA", "k1:9092, k2:9092", "is no list of addresses: write host:port, or several with commas and no"
          " blanks between."),

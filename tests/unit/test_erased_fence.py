@@ -58,6 +58,40 @@ async def test_a_state_read_before_and_applied_after_is_refused() -> None:
         assert judged(bench) == [f"review-{n}" for n in range(4, 12)]
 
 
+async def test_a_state_read_after_an_erasure_that_redis_then_loses_is_not_built_on() -> None:
+    async with Bench(LOG, run_records=4) as bench:
+        await bench.put(R0)
+        await bench.quiet()
+        bench.lanes[R0].states.clear()
+        before = bench.store.snapshot()
+
+        async def erase() -> None:
+            bench.store.erase("kettle", by=7)
+
+        async def lose_it() -> None:
+            bench.store.restore(before)
+
+        bench.store.hooks |= {"before states": erase, "after states": lose_it}
+        await bench.read_all()
+        assert bench.store.hooks == {}
+        assert bench.rewound == [R0]
+        assert judged(bench) == [f"review-{n}" for n in range(12)]
+        assert bench.store.products["kettle"]["total"][2] == 12
+
+
+async def test_an_erasure_after_one_that_redis_lost_is_another_one() -> None:
+    store = ShakyStore(1)
+    store.erase("lamp", by=7)
+    async with Bench(LOG, store, run_records=4) as bench:
+        await bench.put(R0)
+        await bench.quiet()
+        store.erasures = [0]  # it fails over, and another worker counts the same events again
+        store.erase("kettle", by=9)
+        await bench.read_all()
+        assert bench.rewound == [R0]
+        assert judged(bench) == [f"review-{n}" for n in range(4, 12)]
+
+
 async def test_a_quiet_lane_forgets_with_the_next_audit() -> None:
     async with Bench(LOG, run_records=12) as bench:
         await bench.read_all()

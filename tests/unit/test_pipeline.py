@@ -165,6 +165,7 @@ class ShakyStore(MemoryStore):
             "fingerprints",
             "ledger",
             "outboxes",
+            "erasures",
         )
         return copy.deepcopy({name: getattr(self, name) for name in kept})
 

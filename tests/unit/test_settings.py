@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -13,9 +13,6 @@ from stream.kafka_config import aiokafka_config, kafka_python_config
 from stream.redis_config import connect, redis_kwargs
 from stream.redis_url import shown_url
 from stream.settings import Settings, load, unknown_variables
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_every_setting_has_a_meaning() -> None:
@@ -74,6 +71,24 @@ def test_every_wrong_setting_is_named_and_no_value_is_shown(monkeypatch: pytest.
     assert "REVIEWPULSE_SHARDS" in message
     assert "REVIEWPULSE_PROVIDER" in message
     assert "s3cret" not in message
+
+
+OPTIONAL_PATHS = [name for name, field in Settings.model_fields.items() if field.annotation == Path | None]
+
+
+def test_the_key_of_bundles_and_the_rules_are_optional_paths() -> None:
+    assert {"bundle_key", "rules", "priors", "kafka_ca_file"} <= set(OPTIONAL_PATHS)
+
+
+@pytest.mark.parametrize("name", OPTIONAL_PATHS)
+def test_an_empty_optional_path_is_none(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(f"REVIEWPULSE_{name.upper()}", "")
+    assert load() == Settings()
+    assert getattr(load(), name) is None
+    monkeypatch.delenv(f"REVIEWPULSE_{name.upper()}")
+    (tmp_path / f"reviewpulse_{name}").write_text("\n")
+    monkeypatch.setenv("REVIEWPULSE_SECRETS_DIR", str(tmp_path))
+    assert getattr(load(), name) is None
 
 
 def test_an_unknown_variable_is_told_with_the_setting_it_resembles() -> None:
