@@ -2,14 +2,17 @@
 
 What the plain export loses beside its matrix products, on the CPU provider, and what is done about it:
 
-- **Biases.** Seven additions a layer, each a pass over all tokens. A key's bias adds the same to all scores
-  of a query, and a softmax does not see it. A value's bias passes through the softmax's weights, which sum
-  to one, and joins the output's. The biases added beside a residual move into the norm before it, whose
-  readers' own biases take them off again. What is left: the query's, and the one inside the GELU.
+- **Additions.** Nine a layer, each a pass over all tokens. A key's bias adds the same to all scores of a
+  query, and a softmax does not see it. A value's bias passes through the softmax's weights, which sum to one,
+  and joins the output's. The biases added beside a residual move into the norm before it, whose readers' own
+  biases take them off again. What is left, the query's bias, the one before the GELU and two residuals, a
+  product begins with instead of nought (Gemm).
+- **GELU.** ONNX Runtime's own operator without a bias takes three quarters of the time of the one with.
 - **Transposes.** With the sequence as the first axis, ONNX Runtime's FusedMatMul reads queries, keys and
   values of all heads where they stand; of four transposes a layer one is left.
 - **The mask.** It is added to a (heads x length x length) table in each layer. Texts of one length need
-  none: the graph looks once, and then leaves it out.
+  none: the graph looks once, and then leaves it out. Where there is padding, it must cost nothing in the
+  softmax (``MASKED``).
 
 All of it is algebra: results differ from the plain graph's by float32 rounding. Fusing Attention or
 SkipLayerNormalization, which pays on GPUs, made it slower here (docs/decisions/0016-scorer.md).
@@ -18,7 +21,7 @@ Rules:
 - Takes what ``export_onnx`` and ``store`` wrote of a mean-pooled BERT (``review-bert``); anything else is not
   recognised and stays as it is.
 - Stored weights stay byte for byte what they were; only biases are computed anew, from the weights as stored.
-- The result needs ONNX Runtime: FusedMatMul and BiasGelu are its own.
+- The result needs ONNX Runtime: FusedMatMul and Gelu are its own.
 """
 
 from __future__ import annotations
@@ -33,8 +36,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 ORT = "com.microsoft"
-BIG = 1e9
-"""Taken off the scores of padding: their exponentials are zero exactly, as with the plain graph's."""
+MASKED = 40.0
+"""Taken off the scores of padding. Padding repeats its text's first token, so its scores are then 40 below
+that token's, and its share of a query is below 1e-17 of that token's: no float32 sum changes by it. A number
+that made the exponentials zero would make them denormal in ONNX Runtime's softmax, and those take a processor
+a hundred times as long: a tenth of the time of a batch whose padding is a fifth."""
 
 
 class NotRecognised(Exception):  # noqa: N818 - it is no error: the graph stays as it is
@@ -44,15 +50,23 @@ class NotRecognised(Exception):  # noqa: N818 - it is no error: the graph stays 
 class Arithmetic(Protocol):
     """What the linear layers between tokens are computed in, and where their biases go."""
 
-    gelu: str
-    """ONNX Runtime's operator that adds a bias and applies the GELU."""
-
     def biases(self, plain: Plain, layers: int) -> dict[str, NDArray[np.float32]]:
         """Of each norm, each query and each GELU, by module; whatever it moved into them included."""
         ...
 
-    def linear(self, graph: Recast, tokens: str, module: str) -> str:
-        """Adds the product of ``tokens`` with a module's weight, and the biases that were not moved."""
+    def linear(self, graph: Recast, tokens: str, module: str, plus: str = "") -> str:
+        """The product of ``tokens`` (rows, inputs) with a module's weight, and biases that were not moved.
+
+        Args:
+            graph: gets the nodes.
+            tokens: to be multiplied.
+            module: whose weight.
+            plus: is added: (outputs,) or (rows, outputs).
+        """
+        ...
+
+    def activated(self, graph: Recast, tokens: str, module: str, bias: str) -> str:
+        """The GELU of the same, with ``bias`` (outputs,)."""
         ...
 
 
@@ -158,6 +172,8 @@ class Recast:
         self._nodes: list[Any] = []
         self._tensors: dict[str, Any] = {}
         self._count = 0
+        self._lead = ""
+        """Length and batch of what is scored, (2,)."""
         names = {each.name for each in plain.input}
         if names != {"input_ids", "attention_mask"} or [each.name for each in plain.output] != ["logits"]:
             raise NotRecognised
@@ -175,6 +191,8 @@ class Recast:
         from onnx import helper
 
         biases = self._arithmetic.biases(self.plain, self.layers())
+        sizes = self.node("Shape", ["input_ids"])
+        self._lead = self.node("Gather", [sizes, self.constant(np.array([1, 0], np.int64))])
         mask = self.node("Cast", ["attention_mask"], to=1)
         penalty, is_padded = self._penalty(mask)
         tokens = self._embedding(biases)
@@ -182,6 +200,7 @@ class Recast:
             tokens = self._layer(layer, tokens, biases, penalty, is_padded)
         # The mean of each text's tokens as a product with its mask: (batch, 1, length) x (batch, length,
         # width).
+        tokens = self.node("Reshape", [tokens, self._shape(self._width())])
         tokens = self.node("Transpose", [tokens], perm=[1, 0, 2])
         axis = self.constant(np.array([1], np.int64))
         total = self.node("MatMul", [self.node("Unsqueeze", [mask, axis]), tokens])
@@ -215,17 +234,27 @@ class Recast:
 
     def _penalty(self, mask: str) -> tuple[str, str]:
         """What is added to the scores of each text's padding (batch, 1, 1, length); whether there is any."""
-        one, big = self.constant(np.array(1, np.float32)), self.constant(np.array(BIG, np.float32))
-        off = self.node("Mul", [self.node("Sub", [mask, one]), big])
+        one, masked = (self.constant(np.array(each, np.float32)) for each in (1, MASKED))
+        off = self.node("Mul", [self.node("Sub", [mask, one]), masked])
         penalty = self.node("Unsqueeze", [off, self.constant(np.array([1, 2], np.int64))])
         least = self.node("ReduceMin", [mask], keepdims=0)
         return penalty, self.node("Less", [least, one])
 
     def _embedding(self, biases: dict[str, NDArray[np.float32]]) -> str:
-        """Tokens (length, batch, width): the sequence comes first from here on."""
+        """Tokens (rows, width), the first ones of all texts before the second ones."""
         place = "bert.embeddings"
         plain = self.plain
-        ids = self.node("Transpose", ["input_ids"], perm=[1, 0])
+        ids, is_token = (
+            self.node("Transpose", [each], perm=[1, 0])
+            for each in ("input_ids", self.node("Cast", ["attention_mask"], to=9))
+        )
+        zero, one = (self.constant(np.array([each], np.int64)) for each in (0, 1))
+        # Padding is the first token again, place included, and stays so through all layers (MASKED).
+        ids = self.node("Where", [is_token, ids, self.node("Slice", [ids, zero, one, zero])])
+        length = self.node("Squeeze", [self.node("Slice", [self._lead, zero, one, zero])])
+        nought, step = (self.constant(np.array(each, np.int64)) for each in (0, 1))
+        order = self.node("Unsqueeze", [self.node("Range", [nought, length, step]), one])
+        at = self.node("Where", [is_token, order, nought])
         words = f"network.{place}.word_embeddings.weight"
         if f"{words}.int8" in plain.tensors:
             steps, scales = (self.stored(f"{words}.{part}") for part in ("int8", "scale"))
@@ -236,29 +265,24 @@ class Recast:
         places = (
             plain.table(f"{place}.position_embeddings") + plain.table(f"{place}.token_type_embeddings")[0]
         )
-        length = self.node("Shape", ["input_ids"], start=1, end=2)
-        zero = self.constant(np.array([0], np.int64))
-        cut = self.node("Slice", [self.constant(places), zero, length, zero])
-        tokens = self.node(
-            "Add", [tokens, self.node("Unsqueeze", [cut, self.constant(np.array([1], np.int64))])]
-        )
+        tokens = self.node("Add", [tokens, self.node("Gather", [self.constant(places), at], axis=0)])
+        tokens = self.node("Reshape", [tokens, self.constant(np.array([-1, places.shape[1]], np.int64))])
         return self._norm(tokens, f"{place}.LayerNorm", biases)
 
     def _layer(
         self, layer: int, tokens: str, biases: dict[str, NDArray[np.float32]], penalty: str, is_padded: str
     ) -> str:
         at = f"bert.encoder.layer.{layer}"
-        width = len(biases[f"{at}.attention.self.query"])
+        width, linear = self._width(), self._arithmetic.linear
         heads = self._heads(layer)
-        split = self.constant(np.array([0, 0, heads, width // heads], np.int64))
-        query = self._linear(tokens, f"{at}.attention.self.query")
-        query = self.node("Add", [query, self.constant(biases[f"{at}.attention.self.query"])])
+        split = self._shape(heads, width // heads)
+        module = f"{at}.attention.self"
         query, key, value = (
             self.node("Reshape", [each, split])
             for each in (
-                query,
-                self._linear(tokens, f"{at}.attention.self.key"),
-                self._linear(tokens, f"{at}.attention.self.value"),
+                linear(self, tokens, f"{module}.query", self.constant(biases[f"{module}.query"])),
+                linear(self, tokens, f"{module}.key"),
+                linear(self, tokens, f"{module}.value"),
             )
         )
         # transBatch: the operand's first axis is the last but one of the product's, (batch, heads) lead it.
@@ -274,15 +298,21 @@ class Recast:
         shares = self._softmax(scores, penalty, is_padded)
         seen = self.node("FusedMatMul", [shares, value], ORT, transBatchB=1, alpha=1.0)
         seen = self.node("Transpose", [seen], perm=[2, 0, 1, 3])
-        seen = self.node("Reshape", [seen, self.constant(np.array([0, 0, width], np.int64))])
-        tokens = self.node("Add", [self._linear(seen, f"{at}.attention.output.dense"), tokens])
+        seen = self.node("Reshape", [seen, self.constant(np.array([-1, width], np.int64))])
+        tokens = linear(self, seen, f"{at}.attention.output.dense", tokens)
         tokens = self._norm(tokens, f"{at}.attention.output.LayerNorm", biases)
-        inner = self._linear(tokens, f"{at}.intermediate.dense")
-        inner = self.node(
-            self._arithmetic.gelu, [inner, self.constant(biases[f"{at}.intermediate.dense"])], ORT
-        )
-        tokens = self.node("Add", [self._linear(inner, f"{at}.output.dense"), tokens])
+        module = f"{at}.intermediate.dense"
+        inner = self._arithmetic.activated(self, tokens, module, self.constant(biases[module]))
+        tokens = linear(self, inner, f"{at}.output.dense", tokens)
         return self._norm(tokens, f"{at}.output.LayerNorm", biases)
+
+    def _width(self) -> int:
+        """Of a token."""
+        return len(self.plain.parameter("bert.embeddings.LayerNorm.weight"))
+
+    def _shape(self, *rest: int) -> str:
+        """(length, batch, ``rest``)."""
+        return self.node("Concat", [self._lead, self.constant(np.array(rest, np.int64))], axis=0)
 
     def _heads(self, layer: int) -> int:
         """Of the constant that the plain graph splits queries by: (batch, length, heads, width of a head)."""
@@ -342,9 +372,6 @@ class Recast:
             epsilon=self.plain.epsilon(module),
         )
 
-    def _linear(self, tokens: str, module: str) -> str:
-        return self._arithmetic.linear(self, tokens, module)
-
     def stored(self, name: str) -> str:
         """A weight of the plain graph, with what widens it."""
         nodes, tensors = self.plain.widening(name)
@@ -373,8 +400,6 @@ class Recast:
 
 class Float32:
     """The stored weights, widened; biases folded into one another."""
-
-    gelu = "BiasGelu"
 
     def biases(self, plain: Plain, layers: int) -> dict[str, NDArray[np.float32]]:
         """Such that all others are zero."""
@@ -407,9 +432,14 @@ class Float32:
             bias(norm)
         return {name: each.astype(np.float32) for name, each in biases.items()}
 
-    def linear(self, graph: Recast, tokens: str, module: str) -> str:
-        """The product alone: there is no bias left to add."""
-        return graph.node("MatMul", [tokens, graph.stored(graph.plain.linear(module))])
+    def linear(self, graph: Recast, tokens: str, module: str, plus: str = "") -> str:
+        """One product, which begins with ``plus``: there is no bias left to add."""
+        weight = graph.stored(graph.plain.linear(module))
+        return graph.node("Gemm", [tokens, weight, plus]) if plus else graph.node("MatMul", [tokens, weight])
+
+    def activated(self, graph: Recast, tokens: str, module: str, bias: str) -> str:
+        """By the error function."""
+        return graph.node("Gelu", [self.linear(graph, tokens, module, bias)], ORT)
 
 
 def recast_bundle(path: Path, out: Path) -> float:

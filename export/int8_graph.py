@@ -66,8 +66,6 @@ class Int8:
         products: by module, e.g. ``bert.encoder.layer.0.output.dense``, all of them.
     """
 
-    gelu = "FastGelu"
-
     def __init__(self, products: Mapping[str, Product]) -> None:
         self._products = products
         self._after: dict[str, NDArray[np.float32]] = {}
@@ -94,16 +92,16 @@ class Int8:
             self._after[last] = self._after[last] - of_offset(self._products[last])
         return made
 
-    def linear(self, graph: Recast, tokens: str, module: str) -> str:
-        """The product of ``tokens`` (length, batch, inputs) with a module's weight."""
-        product = self._products[module]
-        made = self._rounded(graph, tokens, product)
+    def linear(self, graph: Recast, tokens: str, module: str, plus: str = "") -> str:
+        """See ``Arithmetic``."""
+        made = self._rounded(graph, tokens, self._products[module])
         if module in self._after:
             made = graph.node("Add", [made, graph.constant(self._after[module])])
-        ids = graph.node("Shape", ["input_ids"])
-        swapped = graph.node("Gather", [ids, graph.constant(np.array([1, 0], np.int64))])
-        width = graph.constant(np.array([len(product.rounded.scales)], np.int64))
-        return graph.node("Reshape", [made, graph.node("Concat", [swapped, width], axis=0)])
+        return graph.node("Add", [made, plus]) if plus else made
+
+    def activated(self, graph: Recast, tokens: str, module: str, bias: str) -> str:
+        """By the tanh form, which adds the bias."""
+        return graph.node("FastGelu", [self.linear(graph, tokens, module), bias], ORT)
 
     def _rounded(self, graph: Recast, tokens: str, product: Product) -> str:
         """(rows, outputs)."""
@@ -173,10 +171,9 @@ def of_offset(product: Product) -> NDArray[np.float32]:
 def _to_steps(graph: Recast, tokens: str, product: Product) -> _Steps:
     from onnx import TensorProto
 
-    inputs = len(product.rounded.steps)
+    rows = tokens
     if product.smoothing is not None:
-        tokens = graph.node("Mul", [tokens, graph.constant(1 / product.smoothing)])
-    rows = graph.node("Reshape", [tokens, graph.constant(np.array([-1, inputs], np.int64))])
+        rows = graph.node("Mul", [tokens, graph.constant(1 / product.smoothing)])
     if product.offset is None:
         largest = graph.node("ReduceMax", [graph.node("Abs", [rows])], axes=[1], keepdims=0)
         scales = graph.node("Div", [largest, graph.constant(np.array(STEPS, np.float32))])

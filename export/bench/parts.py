@@ -28,7 +28,7 @@ PRODUCTS = {
     "FusedMatMul": "products of attention",
 }
 OTHERS = {
-    "BiasGelu": "GELU",
+    "Gelu": "GELU",
     "LayerNormalization": "norms",
     "Softmax": "softmax",
     "Add": "additions",

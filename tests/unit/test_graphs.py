@@ -69,15 +69,16 @@ def test_stored_weights_stay_as_they_are(tmp_path: Path) -> None:
     assert {name: after[name] for name in kept} == kept
 
 
-def test_of_seven_biases_a_layer_two_are_left_and_of_four_transposes_one(tmp_path: Path) -> None:
+def test_of_nine_additions_a_layer_none_is_left_and_of_four_transposes_one(tmp_path: Path) -> None:
     plain, cpu = tmp_path / "plain.onnx", tmp_path / "cpu.onnx"
     export_onnx(network(), plain)
     recast(plain, cpu)
     kinds = Counter(node.op_type for node in onnx.load(cpu).graph.node)
     layers = 2
     assert kinds["Transpose"] == layers + 2  # and in and out
-    assert kinds["Add"] == layers * 3 + 1  # the query's bias and two residuals; words and places
-    assert kinds["BiasGelu"] == layers
+    assert kinds["Add"] == 1  # words and places; all else a product begins with
+    assert kinds["Gemm"] == layers * 4 + 1  # the query's bias, the GELU's, two residuals; the classifier
+    assert kinds["Gelu"] == layers
     assert kinds["If"] == layers
 
 
