@@ -26,6 +26,7 @@ Rules:
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -104,6 +105,11 @@ class Plain:
         self.graph = graph
         self.tensors = {each.name: each for each in graph.initializer}
         self.makers = {name: node for node in graph.node for name in node.output}
+        for node in graph.node:  # the exporter keeps tensors that are alike once: a new network's biases
+            if node.op_type == "Identity" and node.input[0] in self.tensors:
+                alike = copy(self.tensors[node.input[0]])
+                alike.name = node.output[0]
+                self.tensors[alike.name] = alike
         self._read = numpy_helper.to_array
         self._operands = {
             node.name.removeprefix("/network/").rsplit("/", 1)[0].replace("/", "."): node

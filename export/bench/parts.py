@@ -29,6 +29,7 @@ PRODUCTS = {
 }
 OTHERS = {
     "Gelu": "GELU",
+    "BiasGelu": "GELU",
     "LayerNormalization": "norms",
     "Softmax": "softmax",
     "Add": "additions",

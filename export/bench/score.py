@@ -8,6 +8,8 @@ Rules:
   for them, measured in the same round: the best of PyTorch's (MKL) and ONNX Runtime's (MLAS) on shapes of
   the network. Attention is counted at each text's own length; padding, norms, GELU and tokenising are not
   work.
+- Each runs in a process of its own: CTranslate2's OpenMP beside torch's makes torch a quarter slower, and
+  ONNX Runtime's threads that wait for work take the cores from whoever is next.
 - All run one network; the largest difference of a probability to PyTorch's is in the report, so none is
   quick by computing something else.
 """
@@ -15,14 +17,16 @@ Rules:
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -32,11 +36,13 @@ from export.bench.contestants import Course
 from export.bench.parts import Parts, operator_seconds, parts_of
 from stream import bundle
 from stream.core.batch import cut
+from stream.errors import DependencyError
 from stream.scorer.contract import score_encoded
 from stream.scorer.onnx import BATCH_COST, usable_cores
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
 
     from numpy.typing import NDArray
 
@@ -155,38 +161,38 @@ def run(
     threads = threads or usable_cores()
     torch.set_num_threads(threads)
     load_before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="reviewpulse-bench-") as folder:
+    with tempfile.TemporaryDirectory(prefix="reviewpulse-bench-") as folder, ExitStack() as stack:
         tell("preparing the network")
-        course = _course(checkpoint, shape_of, Path(folder), threads, token_budget, max_length)
+        ground = Ground(checkpoint, shape_of, threads, token_budget, max_length, beside)
+        course = ground.course(Path(folder))
         scorer = contestants.exported(course)
         scorer.warm_up(token_budget)
-        runners: dict[str, Any] = {OURS: contestants.ours(scorer, token_budget)}
+        names = [OURS]
         if beside:
-            tell(f"loading {beside}")
-            also = contestants.of_bundle(course, beside)
-            name = OURS_INT8 if also.manifest.computes_int8 else OURS_TOO
-            runners[name] = contestants.ours(also, token_budget)
+            names.append(OURS_INT8 if bundle.verify(beside).computes_int8 else OURS_TOO)
         missing = []
-        for name, (package, ready) in PEERS.items():
+        for name, (package, _) in PEERS.items():
             if only and not any(each in name for each in only):
                 continue
             if find_spec(package) is None:
                 missing.append(f"{name}: {package} is not installed")
                 continue
+            names.append(name)
+        runners: dict[str, Callable[[Sequence[str]], tuple[Said, _Turn]]] = {}
+        for name in names:
             tell(f"preparing {name}")
-            runners[name] = ready(course)
+            runners[name] = stack.enter_context(apart(name, ground))
         peak = _peak_of(course)
         lengths = scorer.encode(texts).lengths
-        said = {name: run(texts[:ARM_TEXTS]) for name, run in runners.items()}  # warm, untimed
+        said = {name: run(texts[:ARM_TEXTS])[0] for name, run in runners.items()}  # warm, untimed
         turns: dict[str, list[_Turn]] = {name: [] for name in runners}
         peaks: list[float] = []
         for number in range(rounds):
             peaks.append(peak())
             for name, contestant in runners.items():
                 tell(f"round {number + 1} of {rounds}: {name}")
-                wall_s, cpu_s = time.perf_counter(), time.process_time()
-                said[name] = contestant(texts)
-                turns[name].append(_Turn(time.perf_counter() - wall_s, time.process_time() - cpu_s))
+                said[name], turn = contestant(texts)
+                turns[name].append(turn)
         tell("event loop lag")
         lag = asyncio.run(measure_lag(scorer, texts, token_budget))
         tell("where the time goes")
@@ -218,6 +224,80 @@ def run(
 
 ARM_TEXTS = 64
 """Texts that each contestant scores before the first round."""
+
+
+class Ground(NamedTuple):
+    """What a contestant's process needs to know to run on the course."""
+
+    checkpoint: Path | None
+    shape_of: Path
+    threads: int
+    token_budget: int
+    max_length: int
+    beside: Path | None
+
+    def course(self, folder: Path) -> Course:
+        """The same in every process."""
+        return _course(
+            self.checkpoint, self.shape_of, folder, self.threads, self.token_budget, self.max_length
+        )
+
+    def contestant(self, name: str, course: Course) -> Callable[[Sequence[str]], Said]:
+        """Makes one ready."""
+        if name in PEERS:
+            return PEERS[name][1](course)
+        if name == OURS:
+            return contestants.ours(contestants.exported(course), self.token_budget)
+        assert self.beside is not None
+        return contestants.ours(contestants.of_bundle(course, self.beside), self.token_budget)
+
+
+@contextmanager
+def apart(name: str, ground: Ground) -> Iterator[Callable[[Sequence[str]], tuple[Said, _Turn]]]:
+    """A contestant in a process of its own; yields what has it score texts.
+
+    Raises:
+        DependencyError: it failed; what it said is on standard error.
+    """
+    processes = multiprocessing.get_context("spawn")
+    here, there = processes.Pipe()
+    process = processes.Process(target=serve, args=(there, name, ground), daemon=True)
+    process.start()
+    there.close()
+
+    def run(texts: Sequence[str]) -> tuple[Said, _Turn]:
+        here.send(list(texts))
+        said, turn = answer()
+        return said, turn
+
+    def answer() -> Any:
+        try:
+            return here.recv()
+        except EOFError:
+            raise DependencyError(f"{name} failed: what it said is above.") from None
+
+    try:
+        answer()
+        yield run
+    finally:
+        here.close()
+        process.join(10)
+        process.kill()
+
+
+def serve(connection: Connection, name: str, ground: Ground) -> None:
+    """A contestant's process: scores what comes until the other side hangs up."""
+    import torch
+
+    torch.set_num_threads(ground.threads)
+    with tempfile.TemporaryDirectory(prefix="reviewpulse-bench-") as folder, suppress(EOFError):
+        contestant = ground.contestant(name, ground.course(Path(folder)))
+        connection.send("ready")
+        while True:
+            texts = connection.recv()
+            wall_s, cpu_s = time.perf_counter(), time.process_time()
+            said = contestant(texts)
+            connection.send((said, _Turn(time.perf_counter() - wall_s, time.process_time() - cpu_s)))
 
 
 def _speed(

@@ -88,7 +88,7 @@ class Distribution:
 class Every(NamedTuple):
     """Which of n things are looked at, evenly spread, and how many each stands for."""
 
-    step: int
+    stride: int
     weights: NDArray[np.int64]
     """They sum to n."""
 
@@ -97,15 +97,15 @@ def every(n: int, most: int) -> Every:
     """Looks at ``most`` of n things or fewer, at all where there are no more; n is at least 1.
 
     >>> every(3, most=4)
-    Every(step=1, weights=array([1, 1, 1]))
-    >>> list(range(10))[:: every(10, most=4).step], every(10, most=4).weights.tolist()
+    Every(stride=1, weights=array([1, 1, 1]))
+    >>> list(range(10))[:: every(10, most=4).stride], every(10, most=4).weights.tolist()
     ([0, 3, 6, 9], [3, 3, 3, 1])
     """
-    step = -(-n // most)
-    looked_at = -(-n // step)
-    weights = np.full(looked_at, step, np.int64)
-    weights[-1] = n - step * (looked_at - 1)
-    return Every(step, weights)
+    stride = -(-n // most)
+    looked_at = -(-n // stride)
+    weights = np.full(looked_at, stride, np.int64)
+    weights[-1] = n - stride * (looked_at - 1)
+    return Every(stride, weights)
 
 
 def binned(

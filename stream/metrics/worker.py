@@ -157,8 +157,8 @@ class WorkerMeter(Meter):
         unknown = unknown_tokens(scorer, encoded)
         if unknown is not None:
             self.unknown_tokens += int(unknown.sum())
-        step, weights = every(len(texts), GUESSED_TEXTS)
-        of_texts = languages(texts[::step])
+        stride, weights = every(len(texts), GUESSED_TEXTS)
+        of_texts = languages(texts[::stride])
         numbers = np.bincount(of_texts, weights, len(LANGUAGES)).tolist()
         for name, number in zip(LANGUAGES, numbers, strict=True):
             self.languages[name] += int(number)
@@ -216,8 +216,8 @@ class WorkerMeter(Meter):
         for each in judged.transitions:
             self.transitions[each.alert.state, each.alert.severity] += 1
         if judged.events:
-            step, weights = every(len(judged.events), ARRIVALS)
-            arrivals_ms = np.array([event.arrival_ms for event in judged.events[::step]], np.float64)
+            stride, weights = every(len(judged.events), ARRIVALS)
+            arrivals_ms = np.array([event.arrival_ms for event in judged.events[::stride]], np.float64)
             self.end_to_end_s.add_sample((now_ms - arrivals_ms) / 1000, weights)
 
     def read(self, values: Values) -> None:

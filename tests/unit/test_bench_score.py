@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,18 +12,20 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 import torch
+from tokenizers import Tokenizer
 from typer.testing import CliRunner
 
 from export.bench import score, texts
 from export.bench.score import OURS, PLAIN, TORCH, flops_of
+from models.checkpoint import save_checkpoint
 from models.network import ReviewBertConfig, ReviewClassifier
 from stream import bundle
 from stream.cli.main import command_line
-from stream.errors import UsageError
+from stream.errors import DependencyError, UsageError
 from stream.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
 
 def tiny(entries: int, **changes: int) -> Any:
@@ -41,9 +46,18 @@ def tiny(entries: int, **changes: int) -> Any:
     return network.eval()
 
 
+@contextmanager
+def within(name: str, ground: score.Ground) -> Iterator[Any]:
+    """A contestant in this process, where the network is a tiny one."""
+    with TemporaryDirectory() as folder:
+        contestant = ground.contestant(name, ground.course(Path(folder)))
+        yield lambda texts: (contestant(texts), score._Turn(1.0, 1.0))
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "random_network", tiny)
+    monkeypatch.setattr(score, "apart", within)
     monkeypatch.setattr(score, "_peak_of", lambda course: lambda: 1e9)
 
 
@@ -74,6 +88,22 @@ def test_all_compute_the_same_network_and_ours_wastes_least() -> None:
         each.name for each in report.parts.parts
     }
     assert sum(each.share for each in report.parts.parts) == pytest.approx(1)
+
+
+def test_contestants_run_in_processes_of_their_own_and_one_that_fails_is_named(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.from_file(str(SHIPPED_BUNDLE / bundle.TOKENIZER))
+    save_checkpoint(tiny(tokenizer.get_vocab_size()), tokenizer, tmp_path / "tiny")
+    report = run(texts.synthetic(20), checkpoint=tmp_path / "tiny", only=("torch",))
+    ours, torchs = report.contestants
+    assert (ours.name, torchs.name) == (OURS, TORCH)
+    assert ours.largest_difference < 1e-5
+    assert torchs.ours_times > 0
+    nowhere = score.Ground(tmp_path / "nowhere", SHIPPED_BUNDLE, 1, 128, 64, None)
+    with (
+        pytest.raises(DependencyError, match=r"^torch sdpa, sorted failed: what it said is above"),
+        score.apart(TORCH, nowhere),
+    ):
+        pass
 
 
 @pytest.mark.usefixtures("small")
