@@ -147,9 +147,9 @@ class Settings(BaseSettings):
         description="Folder in which TensorRT keeps its engines; None: one beside temporary files.",
     )
     token_budget: int = Field(
-        1024,
+        384,
         ge=64,
-        description="Most padded tokens in one micro-batch. 1,024 suits CPUs, 16,384 and more GPUs.",
+        description="Most padded tokens in one micro-batch. 384 suits CPUs, 16,384 and more GPUs.",
     )
     window_events: int = Field(
         4096, ge=1, le=16_384, description="Most events sorted, scored and recorded together."

@@ -24,7 +24,7 @@ def bench_score(
     texts: Annotated[int, typer.Option(min=8, help="Texts in a turn.")] = 512,
     rounds: Annotated[int, typer.Option(min=1, help="Turns each contestant gets.")] = 5,
     threads: Annotated[int, typer.Option(min=0, help="Of each contestant; 0: the cores there are.")] = 0,
-    token_budget: Annotated[int, typer.Option(min=64, help="Padded tokens in a sorted batch.")] = 1024,
+    token_budget: Annotated[int, typer.Option(min=64, help="Padded tokens in a sorted batch.")] = 384,
     max_length: Annotated[int, typer.Option(min=8, max=512, help="Tokens read of a text.")] = 512,
     peer: Annotated[
         list[str] | None, typer.Option(help="Only peers with this in their name; repeatable. All by default.")
