@@ -142,7 +142,7 @@ class Settings(BaseSettings):
         "auto",
         description="On CUDA: runs of shapes that repeat are captured, where the model allows it.",
     )
-    tensorrt_cache: Path | None = Field(
+    tensorrt_cache: OptionalPath = Field(
         None,
         description="Folder in which TensorRT keeps its engines; None: one beside temporary files.",
     )
