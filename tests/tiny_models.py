@@ -50,17 +50,22 @@ def unigram() -> Tokenizer:
     return tokenizer
 
 
+SHAPE = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+
+
 def classifier(entries: int, *, labels: tuple[str, ...] = ("negative", "positive"), **changes: Any) -> Any:
     """A transformers BERT for sequence classification; always the same weights."""
     torch.manual_seed(0)
     stated = {
         "vocab_size": entries,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-        "pad_token_id": 0,
+        **SHAPE,
         "id2label": dict(enumerate(labels)),
         "label2id": {label: column for column, label in enumerate(labels)},
     }
@@ -75,12 +80,7 @@ def mean_pooled(entries: int, **changes: Any) -> Any:
     torch.manual_seed(3)
     stated = {
         "vocab_size": entries,
-        "hidden_size": 32,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "intermediate_size": 64,
-        "max_position_embeddings": 64,
-        "pad_token_id": 0,
+        **SHAPE,
         "id2label": {0: "negative", 1: "positive"},
         "label2id": {"negative": 0, "positive": 1},
         "attn_implementation": "eager",

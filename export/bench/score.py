@@ -122,7 +122,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """Of ours, on one thread."""
 
 
-class _Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True):
+    """One pass over the texts."""
+
     wall_s: float
     cpu_s: float
 
@@ -178,14 +180,14 @@ def run(
                 missing.append(f"{name}: {package} is not installed")
                 continue
             names.append(name)
-        runners: dict[str, Callable[[Sequence[str]], tuple[Said, _Turn]]] = {}
+        runners: dict[str, Callable[[Sequence[str]], tuple[Said, Turn]]] = {}
         for name in names:
             tell(f"preparing {name}")
             runners[name] = stack.enter_context(apart(name, ground))
         peak = _peak_of(course)
         lengths = scorer.encode(texts).lengths
         said = {name: run(texts[:ARM_TEXTS])[0] for name, run in runners.items()}  # warm, untimed
-        turns: dict[str, list[_Turn]] = {name: [] for name in runners}
+        turns: dict[str, list[Turn]] = {name: [] for name in runners}
         peaks: list[float] = []
         for number in range(rounds):
             peaks.append(peak())
@@ -253,7 +255,7 @@ class Ground(NamedTuple):
 
 
 @contextmanager
-def apart(name: str, ground: Ground) -> Iterator[Callable[[Sequence[str]], tuple[Said, _Turn]]]:
+def apart(name: str, ground: Ground) -> Iterator[Callable[[Sequence[str]], tuple[Said, Turn]]]:
     """A contestant in a process of its own; yields what has it score texts.
 
     Raises:
@@ -265,7 +267,7 @@ def apart(name: str, ground: Ground) -> Iterator[Callable[[Sequence[str]], tuple
     process.start()
     there.close()
 
-    def run(texts: Sequence[str]) -> tuple[Said, _Turn]:
+    def run(texts: Sequence[str]) -> tuple[Said, Turn]:
         here.send(list(texts))
         said, turn = answer()
         return said, turn
@@ -297,13 +299,13 @@ def serve(connection: Connection, name: str, ground: Ground) -> None:
             texts = connection.recv()
             wall_s, cpu_s = time.perf_counter(), time.process_time()
             said = contestant(texts)
-            connection.send((said, _Turn(time.perf_counter() - wall_s, time.process_time() - cpu_s)))
+            connection.send((said, Turn(time.perf_counter() - wall_s, time.process_time() - cpu_s)))
 
 
 def _speed(
     name: str,
-    its: list[_Turn],
-    ours: list[_Turn],
+    its: list[Turn],
+    ours: list[Turn],
     said: Said,
     reference: NDArray[np.float32],
     lengths: NDArray[np.int32],

@@ -51,7 +51,7 @@ def within(name: str, ground: score.Ground) -> Iterator[Any]:
     """A contestant in this process, where the network is a tiny one."""
     with TemporaryDirectory() as folder:
         contestant = ground.contestant(name, ground.course(Path(folder)))
-        yield lambda texts: (contestant(texts), score._Turn(1.0, 1.0))
+        yield lambda texts: (contestant(texts), score.Turn(1.0, 1.0))
 
 
 @pytest.fixture
