@@ -3,7 +3,8 @@
 Rules:
 - It listens beyond loopback only with tokens.
 - When told to end it takes no new connection, ends the streams at once (``Shared.stopping``), and finishes
-  what is being answered, for ``GRACE_S`` at most.
+  what is being answered, for ``GRACE_S`` at most. Told again later, it ends without that, and says so;
+  `timeout` and a terminal's group tell it twice at once, which is one wish.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import resource
 import signal
 import socket
 import threading
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import structlog
 import uvicorn
 
 from stream.errors import UsageError
@@ -37,8 +40,12 @@ if TYPE_CHECKING:
     from stream.settings import Settings
     from stream.web.shared import Shared
 
+log = structlog.get_logger("stream.web")
+
 GRACE_S = 15
 """Above the producer's flush, below the 30 s that supervisors grant."""
+SAME_S = 1.0
+"""Signals this close together are one."""
 LOOK_S = 1.0
 """How often connections are looked at."""
 RESERVED_FILES = 256
@@ -55,6 +62,7 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._shared = shared
         self._vitals = vitals
+        self._told_at: float | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begins."""
@@ -71,7 +79,7 @@ class Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT ask for the end; one more, and it is not waited for."""
+        """SIGTERM and SIGINT ask for the end; one more later, and it is not waited for."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -83,8 +91,15 @@ class Server(uvicorn.Server):
                 signal.signal(each, handler)
 
     def _told(self, *_: Any) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
+        now = time.monotonic()
+        if self._told_at is None:
+            self._told_at = now
+            self.should_exit = True
+        elif now - self._told_at >= SAME_S and not self.force_exit:
+            log.warning("told to end again: what is being answered is not waited for")
+            # What is cut off then is no error, and uvicorn would print where each task was.
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            self.force_exit = True
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()

@@ -216,6 +216,35 @@ def test_told_to_end_it_ends_its_streams_at_once(
         assert server.process.wait(WAIT_S) == 0
 
 
+@pytest.mark.parametrize(("apart_s", "says"), [(0.02, []), (1.2, ["told to end again"])])
+def test_told_twice_at_once_it_ends_in_order_and_told_again_later_it_waits_for_nothing(
+    servers: LocalServers,
+    settings: Settings,
+    capfd: pytest.CaptureFixture[str],
+    apart_s: float,
+    says: list[str],
+) -> None:
+    variables = {"REVIEWPULSE_KAFKA": servers.kafka, "REVIEWPULSE_REDIS": servers.redis}
+    with (
+        web_server(variables) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=WAIT_S) as slow,
+    ):
+        assert server.client.get("/").status_code == 200
+        if says:  # a request that is still on its way is what it would wait for
+            slow.sendall(
+                b"POST /api/v1/reviews HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            time.sleep(0.5)
+        server.process.send_signal(signal.SIGINT)
+        time.sleep(apart_s)
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(10) == 0
+    logged = capfd.readouterr().err
+    assert "Traceback" not in logged
+    assert [line for line in ["told to end again"] if line in logged] == says
+
+
 def test_a_bundle_that_does_not_load_is_told_and_the_rest_goes_on(
     servers: LocalServers, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
