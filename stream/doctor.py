@@ -414,11 +414,12 @@ def scorer_findings(settings: Settings) -> Iterator[Finding]:
         )
         return
     manifest = bundle.verify(settings.bundle, settings.bundle_key)
-    signed = ", signed" if settings.bundle_key else ""
+    signed = "it is signed" if settings.bundle_key else "no REVIEWPULSE_BUNDLE_KEY asks for a signature"
     yield Finding(
         "bundle",
         "ok",
-        f"{manifest.name} {manifest.version} ({', '.join(manifest.languages)}): all checksums agree{signed}",
+        f"{manifest.name} {manifest.version} ({', '.join(manifest.languages)}):"
+        f" all checksums agree, {signed}",
     )
     try:
         scorer = load_scorer(settings)

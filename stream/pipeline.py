@@ -79,7 +79,7 @@ LEAST_WINDOW = 256
 """Events a window may always hold: enough for sorting by length to pay (useful-token share 0.9)."""
 
 
-FORGOTTEN = "something was erased from Redis, and what was remembered of it must go, too"
+FORGOTTEN = "something was erased, and what was remembered of it must go, too"
 DIED_OF_IT = "workers died while they worked on this record and nothing else; it was not tried again"
 
 

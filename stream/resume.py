@@ -11,6 +11,9 @@ Rules:
   counted stays, and the stored offset goes back to the log's end, so that what comes in place is counted.
 - Records that retention deleted before they were counted are *missing*: the stored offset goes on to the
   first one there is, and the same atomic step lists the range.
+- Redis may have lost what a worker counted and still remembers. An offset that is moved may come to be just
+  where that worker is, and the fence would let it go on; so the move raises the mark of erasures, which every
+  step and every state is held against. Also where nothing seems to have been counted: that may have been lost.
 - Stored offsets change only if they still are what was seen. After any change everything is looked at again,
   and what is said aloud is said by whoever made the change: once.
 """
@@ -27,6 +30,7 @@ from stream.core.segments import MOST_SEGMENTS_KEPT, segment_of, segments_out_of
 from stream.errors import DependencyError
 from stream.runs import Position
 from stream.store.contract import NOTHING_APPLIED, Move, log_partition
+from stream.store.layout import drawn_raise
 from stream.store.missing import Missing
 
 if TYPE_CHECKING:
@@ -98,16 +102,18 @@ class Resume:
         Raises:
             DependencyError: the store is away, or a topic is.
         """
-        positions: dict[TP, Position] = {}
-        while unsettled := tps - positions.keys():
-            for found in await self._look(unsettled, kafka):
-                if not await self._changed(found, kafka):
-                    offset = max(min(found.applied) + 1, found.first)
-                    positions[found.tp] = Position(
-                        offset, found.applied, found.generation, found.now, found.erased
-                    )
+        while True:
+            looked_at = await self._look(tps, kafka)
+            changed = [await self._changed(each, kafka) for each in looked_at]
+            if len(looked_at) == len(tps) and not any(changed):  # a change of one may refuse them all
+                break
         self._read |= tps
-        return positions
+        return {
+            each.tp: Position(
+                max(min(each.applied) + 1, each.first), each.applied, each.generation, each.now, each.erased
+            )
+            for each in looked_at
+        }
 
     async def _look(self, tps: set[TP], kafka: Log) -> list[_Found]:
         topics = {tp.topic for tp in tps}
@@ -232,7 +238,14 @@ class Resume:
     async def _go_back(self, found: _Found) -> None:
         """The log was cut back: new records get the offsets of records that were counted and are gone."""
         moves = [
-            Move(shard, found.name, seen, found.end - 1, generation=found.generation)
+            Move(
+                shard,
+                found.name,
+                seen,
+                found.end - 1,
+                generation=found.generation,
+                raised_by=drawn_raise(),
+            )
             for shard, seen in enumerate(found.applied)
             if seen >= found.end
         ]
@@ -259,6 +272,7 @@ class Resume:
                 missing=is_known,
                 segments=segments_out_of_reach(seen, last, self._segments_kept or MOST_SEGMENTS_KEPT),
                 generation=found.generation,
+                raised_by=drawn_raise(),
             )
             for shard, seen in enumerate(found.applied)
             if seen < last

@@ -11,7 +11,6 @@ Rules:
 
 from __future__ import annotations
 
-import secrets
 import time
 from contextlib import contextmanager
 from importlib.resources import files
@@ -24,7 +23,7 @@ from stream.core.events import CHANNELS, Alert
 from stream.core.forgetting import is_quoted, without_words
 from stream.errors import UsageError
 from stream.status import board_key, heard_of
-from stream.store.layout import MOST_RAISED, Layout, UnknownLayout, read_written
+from stream.store.layout import Layout, UnknownLayout, drawn_raise, read_written
 from stream.store.switch import LOCK_S, new_owner
 
 if TYPE_CHECKING:
@@ -117,7 +116,7 @@ class Counters:
         keys += [layout.product(product_id), *states]
         before = redis.trip(*(("GET", key) for key in states))
         ((held, was_active, on_their_way, *ids),) = redis.trip(
-            ("EVAL", ERASE_SCRIPT, len(keys), *keys, product_id, "1" if redis.dry else "", _raise_by())
+            ("EVAL", ERASE_SCRIPT, len(keys), *keys, product_id, "1" if redis.dry else "", drawn_raise())
         )
         removed["counters and detector states"] += held
         removed["places in lists"] += was_active
@@ -136,7 +135,7 @@ class Counters:
                     break
                 keys = [layout.offsets(shard), *(key for key, _, _ in found)]
                 values = [part for _, before, after in found for part in (before, after)]
-                (done,) = self._redis.trip(("EVAL", REPLACE_SCRIPT, len(keys), *keys, _raise_by(), *values))
+                (done,) = self._redis.trip(("EVAL", REPLACE_SCRIPT, len(keys), *keys, drawn_raise(), *values))
                 self._tally.removed["detector states"] += done
             else:
                 self._tally.left.append(
@@ -177,10 +176,6 @@ class Counters:
                     self._redis.rewrite(
                         "alerts on their way", stream, b"alert", lambda raw: _quiet_alert(raw, customer)
                     )
-
-
-def _raise_by() -> int:
-    return 1 + secrets.randbelow(MOST_RAISED)
 
 
 def _known_alerts(state: bytes | None) -> Iterable[str]:

@@ -6,8 +6,8 @@ Rules:
 - It is fenced: an apply names the offset it builds on, and is refused when another is stored.
 - Counters live in generations (``stream.store.layout``). An apply names the one it was made for, and is
   refused when that is not the live one any more.
-- So it is when something was erased (``reviewpulse forget``) since the states it builds on were read: what a
-  worker remembers must not bring it back.
+- So it is when something was erased since the states it builds on were read, by ``reviewpulse forget`` or by
+  retention: what a worker remembers must not bring it back.
 - A store does not retry. When a call fails with ``DependencyError`` the step may or may not have happened;
   repeating it is safe, because the fence lets it happen once.
 """
@@ -106,6 +106,8 @@ class Move(NamedTuple):
     """Whether the records between the two offsets are missing, and to be listed."""
     segments: Sequence[int] = ()
     """Of fingerprints: renamed with the partition, or else dropped."""
+    raised_by: int = 0
+    """What the shard's mark of erasures is raised by; 0 where the log only gets a name."""
     generation: int = 0
     """Which ``seen`` is of."""
 

@@ -11,6 +11,7 @@ Rules:
 
 from __future__ import annotations
 
+import secrets
 import zlib
 from dataclasses import dataclass, field
 from typing import Literal
@@ -22,14 +23,21 @@ LAYOUT_VERSION = 6
 MARK_FIELD = "moved"
 """Field of a generation's offsets that refuses every step. No ``topic:number`` is called so."""
 ERASED_FIELD = "erased"
-"""Field there that every erasure from the shard raises: a step that names another mark is refused.
-
-By a drawn amount: counted by one, an erasure that Redis lost and the next one would come to the same mark,
-and what a worker remembers since the first would pass for read after the second."""
+"""Field there that every erasure from the shard raises, and every offset that is moved over records: a step
+that names another mark is refused."""
 MOST_RAISED = 2**31
 """A Lua number holds the sum of four million such."""
 NO_OFFSETS = frozenset({MARK_FIELD.encode(), ERASED_FIELD.encode()})
 """Fields there that are no partition's offset."""
+
+
+def drawn_raise() -> int:
+    """What a mark of erasures is raised by.
+
+    Counted by one, an erasure that Redis lost and the next one would come to the same mark, and what a worker
+    remembers since the first would pass for read after the second.
+    """
+    return 1 + secrets.randbelow(MOST_RAISED)
 
 
 def shard_of(product_id: str, shards: int) -> int:

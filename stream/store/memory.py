@@ -142,6 +142,7 @@ class MemoryStore:
             return False
         offsets.pop(held_by, None)
         offsets[move.partition] = move.offset
+        self.erasures[move.shard] += move.raised_by
         if move.missing:
             missing = self.missing[move.shard].setdefault(move.partition, [])
             missing.append((move.seen + 1, move.offset))

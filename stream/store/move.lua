@@ -7,6 +7,7 @@
 -- ARGV[3] the field that is to hold it; another one than ARGV[1] when the log gets a name
 -- ARGV[4] the offset to store
 -- ARGV[5] '1' when the offsets between are missing, and to be listed
+-- ARGV[6] what the mark of erasures is raised by, 0 where the log only gets a name
 -- Returns whether it was done, as 1 or 0. Offsets that are marked (see layout.py) are not touched.
 
 local LONGEST = 4000 -- bytes of a partition's list of missing ranges: some 200, then the oldest go
@@ -26,6 +27,9 @@ if is_renamed then
   call('HDEL', KEYS[1], ARGV[1])
 end
 call('HSET', KEYS[1], ARGV[3], ARGV[4])
+if ARGV[6] ~= '0' then
+  call('HINCRBY', KEYS[1], 'erased', ARGV[6])
+end
 
 local first, last = tonumber(ARGV[2]) + 1, tonumber(ARGV[4])
 if ARGV[5] == '1' then

@@ -406,7 +406,7 @@ def _move_arguments(layout: Layout, move: Move) -> list[str | int]:
     keys = [layout.offsets(shard), layout.missing(shard)]
     keys += [layout.seen(shard, name, segment) for segment in move.segments for name in names]
     listed = "1" if move.missing else ""
-    return [len(keys), *keys, held_by, move.seen, move.partition, move.offset, listed]
+    return [len(keys), *keys, held_by, move.seen, move.partition, move.offset, listed, move.raised_by]
 
 
 def _offset(stored: bytes | None) -> int:

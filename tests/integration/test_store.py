@@ -23,7 +23,7 @@ from stream.local import LocalServers
 from stream.redis_config import connect, connect_async
 from stream.settings import Settings
 from stream.store.contract import Apply, Move, ProductApply
-from stream.store.layout import Layout
+from stream.store.layout import ERASED_FIELD, Layout
 from stream.store.memory import MemoryStore
 from stream.store.missing import Missing
 from stream.store.redis import RedisStore
@@ -206,7 +206,10 @@ def contents_of(memory: MemoryStore) -> dict[str, Any]:
             product_id: hash_["total"][6] // MINUTE_MS * MINUTE_MS
             for product_id, hash_ in memory.products.items()
         },
-        "offsets": memory.offsets,
+        "offsets": [
+            offsets | ({ERASED_FIELD: raised} if raised else {})
+            for offsets, raised in zip(memory.offsets, memory.erasures, strict=True)
+        ],
         "missing": [
             {name: " ".join(f"{first}-{last}" for first, last in ranges) for name, ranges in missing.items()}
             for missing in memory.missing
@@ -339,7 +342,7 @@ async def test_offsets_are_moved_as_in_the_store_in_memory(
             move = chance.choice(
                 [
                     Move(shard, name, seen, stored + 5, missing=True, segments=segments),
-                    Move(shard, name, seen, stored - 1),
+                    Move(shard, name, seen, stored - 1, raised_by=5),
                     Move(
                         shard,
                         name,
@@ -359,6 +362,7 @@ async def test_offsets_are_moved_as_in_the_store_in_memory(
             assert read_back(client, Layout(settings.namespace, shards)) == contents_of(memory)
             wanted = dict.fromkeys(names, range(3))
             assert await store.seen(wanted) == await memory.seen(wanted)
+            assert (await store.applied(names), store.erased) == (await memory.applied(names), memory.erased)
     assert min(done[True], done[False]) >= 5
     await store.close()
 

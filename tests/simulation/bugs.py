@@ -15,7 +15,7 @@ from stream.core.suspicion import Note
 from stream.lanes import Lanes, partition_name
 from stream.pipeline import FORGOTTEN, Pipeline
 from stream.publish import KafkaPublisher, Message
-from stream.store.contract import NOTHING_APPLIED, Apply, log_partition, plain_partition
+from stream.store.contract import NOTHING_APPLIED, Apply, Move, log_partition, plain_partition
 from stream.store.layout import shard_of
 from stream.store.memory import MemoryStore
 from tests.simulation.consumer import SimConsumer
@@ -133,6 +133,11 @@ class SeenApart(WiredStore):
 class ErasedTaken(MemoryStore):
     def _apply(self, step: Apply) -> int | None:
         return super()._apply(step._replace(erased=self.erasures[step.shard]))
+
+
+class MovesUnmarked(MemoryStore):
+    def _move(self, move: Move) -> bool:
+        return super()._move(move._replace(raised_by=0))
 
 
 class CountsApart(MemoryStore):
@@ -364,6 +369,11 @@ BUGS = {
         "alerts are taken out of the outbox before Kafka has them", Parts(publisher=DeliveredFirst)
     ),
     "erased-taken": Bug("a step is taken though what it builds on was erased", Parts(store=ErasedTaken)),
+    "moves-unmarked": Bug(
+        "an offset is moved over deleted records, and what workers remember of them stays",
+        Parts(store=MovesUnmarked),
+        is_rare=True,
+    ),
     "erasure-counted-first": Bug(
         "an erasure is counted first, and done in a second step",
         Parts(store=CountsApart, eraser=CountedFirst),

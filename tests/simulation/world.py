@@ -132,6 +132,7 @@ class World:
         self._contexts: dict[Process | None, Context] = {None: self.context}
         self._records = 0
         self._arrival_step_ms = chance.choice((0, 1000, 50_000))
+        self._marks = random.Random(f"marks of moves of {seed}")  # apart: the rest is as it would be without
         self._sends_again = chance.choice((0.0, 0.1, 0.4))
         self.operator = Operator(self, parts.eraser(self), seed)
 
@@ -177,6 +178,7 @@ class World:
             (segments, "SEGMENT_OFFSETS", SEGMENT_OFFSETS),
             (seen, "SEGMENT_OFFSETS", SEGMENT_OFFSETS),
             (resume, "uuid4", lambda: UUID(int=self.chance.getrandbits(128))),
+            (resume, "drawn_raise", lambda: 1 + self._marks.getrandbits(31)),
             (transport, "time", Clock(self.loop)),
             *((module, "log", ear) for module in (backoff, lanes, pipeline, publish, resume, transport)),
         ]

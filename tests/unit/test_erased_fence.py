@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from builders import record, review, until
 
+from stream.store.contract import Move
 from tests.unit.test_pipeline import R0, Bench, ShakyStore
 
 LOG = {R0: [record(n, review(n, product_id="kettle"), tp=R0) for n in range(12)]}
@@ -90,6 +91,21 @@ async def test_an_erasure_after_one_that_redis_lost_is_another_one() -> None:
         await bench.read_all()
         assert bench.rewound == [R0]
         assert judged(bench) == [f"review-{n}" for n in range(4, 12)]
+
+
+async def test_a_lane_that_knows_lost_records_goes_on_from_none_that_skipped_them() -> None:
+    async with Bench(LOG, run_records=4) as bench:
+        lost = bench.store.snapshot()
+        await bench.put(R0)
+        await bench.quiet()
+        (name,) = bench.store.offsets[0]
+        bench.store.restore(lost)
+        # Retention deletes them, and another worker goes on to the first record there is: where this lane is.
+        assert await bench.store.move([Move(0, name, -1, 3, missing=True, raised_by=7)]) == [True]
+        await bench.read_all()
+        assert bench.rewound == [R0]
+        assert judged(bench) == [f"review-{n}" for n in range(4, 12)]
+        assert bench.store.products["kettle"]["total"][2] == 8
 
 
 async def test_a_quiet_lane_forgets_with_the_next_audit() -> None:

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
     from faust.types import TP
 
 ANOTHER = "it is another log than the one counted so far: counting it from its start; counters stay"
+RAISE = 7
 DELETED = "records were deleted by retention before they were counted"
+
+
+@pytest.fixture(autouse=True)
+def raise_(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn."""
+    monkeypatch.setattr("stream.resume.drawn_raise", lambda: RAISE)
 
 
 class FakeLog:
@@ -110,7 +117,7 @@ async def test_a_partition_never_counted_is_read_from_its_first_record() -> None
 
 async def test_a_partition_never_counted_starts_quietly_where_retention_left_off() -> None:
     store = MemoryStore()
-    assert await resume(store, FakeLog(5, 10)) == (Position(5, (4,), log="A"), [], [])
+    assert await resume(store, FakeLog(5, 10)) == (Position(5, (4,), log="A", erased=(RAISE,)), [], [])
     assert store.missing == [{}]
 
 
@@ -194,9 +201,21 @@ async def test_one_partition_that_starts_over_leaves_the_others() -> None:
 async def test_records_that_a_topic_made_anew_lost_already_are_missing() -> None:
     store = store_with(60)
     said = await resume(store, FakeLog(5, 10, log="B"))
-    assert said.position == Position(5, (4,), log="B")
+    assert said.position == Position(5, (4,), log="B", erased=(RAISE,))
     assert said.lines == [ANOTHER, DELETED]
     assert store.missing == [{"reviews:0@B": [(0, 4)]}]
+
+
+async def test_a_partition_that_moved_on_leaves_no_other_with_an_old_mark() -> None:
+    """Else the other's first step would be refused."""
+    store = store_with(6)
+    store.log_names["chats:0"] = "A"
+    store.offsets[0]["chats:0@A"] = 15
+    positions = await Resume(store, None).positions({CHATS, REVIEWS}, FakeLog(9, 20))
+    assert positions == {
+        REVIEWS: Position(9, (8,), log="A", erased=(RAISE,)),
+        CHATS: Position(16, (15,), log="A", erased=(RAISE,)),
+    }
 
 
 async def test_a_topic_that_is_away_is_waited_for() -> None:
@@ -272,7 +291,7 @@ async def test_a_crash_between_two_shards_leaves_the_rest_of_the_naming_to_the_n
 async def test_a_log_that_was_cut_back_is_counted_from_its_end_and_nothing_twice() -> None:
     store = store_with(60, 9)
     said = await resume(store, FakeLog(0, 50))
-    assert said.position == Position(10, (49, 9), log="A")
+    assert said.position == Position(10, (49, 9), log="A", erased=(RAISE, 0))
     assert store.offsets == [{"reviews:0@A": 49}, {"reviews:0@A": 9}]
     [line] = said.whole
     assert line["event"].startswith("the log was cut back")
@@ -282,7 +301,7 @@ async def test_a_log_that_was_cut_back_is_counted_from_its_end_and_nothing_twice
 
 async def test_a_log_that_was_emptied_is_counted_from_its_start() -> None:
     store = store_with(60)
-    assert (await resume(store, FakeLog(0, 0))).position == Position(0, (-1,), log="A")
+    assert (await resume(store, FakeLog(0, 0))).position == Position(0, (-1,), log="A", erased=(RAISE,))
 
 
 # Records that are missing.
@@ -292,7 +311,7 @@ async def test_records_deleted_before_they_were_counted_are_said_and_listed() ->
     store = store_with(6)
     resuming = Resume(store, None)
     said = await resume(store, FakeLog(9, 20), resuming)
-    assert said.position == Position(9, (8,), log="A")
+    assert said.position == Position(9, (8,), log="A", erased=(RAISE,))
     assert said.whole == [
         {
             "event": DELETED,
@@ -323,7 +342,8 @@ async def test_each_shard_lists_what_it_lacks_and_together_they_name_each_offset
     store = store_with(*applied)
     resuming = Resume(store, None)
     said = await resume(store, FakeLog(9, 40), resuming)
-    assert said.position == Position(9, tuple(max(each, 8) for each in applied), log="A")
+    raised = tuple(RAISE if each < 8 else 0 for each in applied)
+    assert said.position == Position(9, tuple(max(each, 8) for each in applied), log="A", erased=raised)
     assert store.missing == [{"reviews:0@A": [(each + 1, 8)]} if each < 8 else {} for each in applied]
     assert union(listed(store)) == [Missing("reviews:0", "A", 4, 8)]
     assert resuming.missing == 5
@@ -438,7 +458,7 @@ async def test_a_paused_worker_takes_nothing_back_that_was_counted_after_the_log
 
     store.meanwhile = new_owner_counts
     log = FakeLog(0, 50, records=(53,))
-    assert await resume(store, log) == (Position(54, (53,), log="A"), [], [])
+    assert await resume(store, log) == (Position(54, (53,), log="A", erased=(RAISE,)), [], [])
 
 
 async def test_a_missing_range_is_reported_by_one_of_two_workers() -> None:
@@ -448,5 +468,5 @@ async def test_a_missing_range_is_reported_by_one_of_two_workers() -> None:
         assert (await resume(store, FakeLog(9, 20))).lines == [DELETED]
 
     store.meanwhile = other_reports
-    assert await resume(store, FakeLog(9, 20)) == (Position(9, (8,), log="A"), [], [])
+    assert await resume(store, FakeLog(9, 20)) == (Position(9, (8,), log="A", erased=(RAISE,)), [], [])
     assert store.missing == [{"reviews:0@A": [(7, 8)]}]
