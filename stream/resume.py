@@ -13,7 +13,7 @@ Rules:
   first one there is, and the same atomic step lists the range.
 - Redis may have lost what a worker counted and still remembers. An offset that is moved may come to be just
   where that worker is, and the fence would let it go on; so the move raises the mark of erasures, which every
-  step and every state is held against. Also where nothing seems to have been counted: that may have been lost.
+  step and every state is held against. Also where nothing seems counted: that may have been lost.
 - Stored offsets change only if they still are what was seen. After any change everything is looked at again,
   and what is said aloud is said by whoever made the change: once.
 """
