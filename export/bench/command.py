@@ -81,27 +81,33 @@ def bench_score(
 
 
 def _show(report: Report) -> None:
+    from rich import box
     from rich.console import Console
     from rich.table import Table
 
     console = Console()
+    if not console.is_terminal:
+        console.width = 160  # into a file: no figure is cut
     table = Table(
+        box=box.SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
         title=f"{report.texts:,} texts ({report.source}), {report.tokens_p50:.0f} tokens in the median,"
         f" {report.tokens_mean:.0f} in the mean, {report.tokens_max} at most; {report.threads} threads,"
-        f" median of {report.rounds} rounds"
+        f" median of {report.rounds} rounds",
     )
+    table.add_column("", overflow="fold")
     for heading in (
-        "",
-        "reviews/s",
-        "CPU ms",
+        "reviews\n/s",
+        "CPU\nms",
         "useful",
-        "of peak",
-        "ours: times",
-        "by CPU",
-        "difference",
+        "of\npeak",
+        "ours\ntimes",
+        "by\nCPU",
+        "differs",
         "labels",
     ):
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, justify="right", no_wrap=True)
     for each in report.contestants:
         table.add_row(
             each.name,

@@ -76,11 +76,12 @@ def languages_of(model: Path) -> list[str]:
 
 def _print(found: Behaviour, examples: int) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(highlight=False)
+    from stream.cli.terminal import output
+
+    console = output()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("language", "kind"):
         table.add_column(heading)

@@ -96,13 +96,12 @@ def _open(name: str, prepared: PreparedSet) -> Classifier:
 
 def _print(found: Comparison) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from stream.cli.terminal import printable
+    from stream.cli.terminal import output, printable
 
-    console = Console(highlight=False)
+    console = output()
     console.print(Text(printable(found.verdict)), soft_wrap=True)
     pair = found.pair
     said = (

@@ -185,14 +185,13 @@ def _on_chats(classifier: Classifier, chosen: EvaluateOptions, status: Callable[
 
 def _print(evaluation: Evaluation) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from models.report import OVERALL
-    from stream.cli.terminal import printable
+    from stream.cli.terminal import output, printable
 
-    console, beside = Console(highlight=False), evaluation.baseline
+    console, beside = output(), evaluation.baseline
     console.print(
         Text(
             f"{printable(evaluation.model.name)} on {evaluation.set.rows:,} texts of "
@@ -226,8 +225,9 @@ def _cells(evaluation: Evaluation, name: str) -> list[str]:
 
 def _print_chats(chats: Chats) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
+
+    from stream.cli.terminal import output
 
     table = Table(
         box=box.SIMPLE_HEAD,
@@ -245,4 +245,4 @@ def _print_chats(chats: Chats) -> None:
             for text in (f"{figure.value:.3f}", f"{figure.interval[0]:.3f} to {figure.interval[1]:.3f}")
         ]
         table.add_row(way.meaning, *cells)
-    Console(highlight=False).print(table)
+    output().print(table)

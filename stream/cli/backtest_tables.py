@@ -9,12 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from stream.backtest.wording import lasting, later, when
-from stream.cli.terminal import printable, shortened
+from stream.cli.terminal import output, printable, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +29,7 @@ PRODUCT_CHARS = 24
 
 def print_report(report: Report) -> None:
     """Prints what would have fired, and how good that is."""
-    out = Console(highlight=False)
+    out = output()
     for line in _head(report):
         out.print(Text(line), soft_wrap=True)
     for outcome in report.replayed.outcomes:

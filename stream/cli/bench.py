@@ -59,10 +59,10 @@ def pipeline(
     With `--scorer onnx`: reviews/s from Kafka to Redis with the model, by the number of workers.
     """
     import msgspec
-    from rich.console import Console
     from rich.table import Table
 
     from stream.bench.pipeline import run
+    from stream.cli.terminal import output
     from stream.errors import UsageError
 
     if scorer == "onnx":
@@ -83,7 +83,7 @@ def pipeline(
     for name, rate in report.rates.items():
         times = rate.events_per_s / report.rates["faust"].events_per_s
         table.add_row(name, f"{rate.events_per_s:,.0f}", f"{rate.cpu_us_per_event:.1f}", f"{times:.1f}")
-    console = Console()
+    console = output()
     console.print(table)
     console.print(f"Whole path: {report.times_faust:.1f} times plain Faust (median of the rounds' ratios)")
     console.print(
@@ -137,8 +137,9 @@ def _fleet(
 
 
 def _show_fleets(report: Fleets) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from stream.cli.terminal import output
 
     table = Table(
         title=f"{report.reviews:,} reviews of {report.products:,} products, texts: {report.texts};"
@@ -158,7 +159,7 @@ def _show_fleets(report: Fleets) -> None:
             "" if each.gpu_busy_percent is None else f"{each.gpu_busy_percent:.0f}%",
             "" if each.gpu_memory_mib is None else f"{each.gpu_memory_mib:,}",
         )
-    Console().print(table)
+    output().print(table)
 
 
 @bench.command("scorer")
@@ -175,10 +176,10 @@ def scorer(
     token budget are the settings' (`REVIEWPULSE_PROVIDER` and so on).
     """
     import msgspec
-    from rich.console import Console
     from rich.table import Table
 
     from stream.bench.scorer import read_reviews, run
+    from stream.cli.terminal import output
     from stream.settings import load
 
     settings = load()
@@ -201,7 +202,7 @@ def scorer(
             f"{each.cpu_ms_per_review:.2f}",
             f"{each.times_first:.2f}",
         )
-    Console().print(table)
+    output().print(table)
 
 
 @bench.command("swap")
@@ -249,10 +250,10 @@ def memory(
 ) -> None:
     """Whether the worker's and Redis' memory stay flat, and what an active product costs in Redis."""
     import msgspec
-    from rich.console import Console
     from rich.table import Table
 
     from stream.bench.memory import run
+    from stream.cli.terminal import output
 
     report = run(events=events, products=products)
     if as_json:
@@ -263,7 +264,7 @@ def memory(
         table.add_column(heading, justify="right")
     for sample in report.samples:
         table.add_row(f"{sample.events:,}", f"{sample.worker_mb:.1f}", f"{sample.redis_mb:.1f}")
-    console = Console()
+    console = output()
     console.print(table)
     console.print(
         f"Growth over the second half: worker {report.worker_growth_mb:+.1f} MB,"
@@ -314,8 +315,9 @@ def redis(
 
 
 def _print_costs(report: Report) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from stream.cli.terminal import output
 
     table = Table(
         title=f"{report.events:,} events a turn of {report.products:,} products (Zipf, {report.exponent:g}),"
@@ -335,7 +337,7 @@ def _print_costs(report: Report) -> None:
             "" if cost.aof_bytes_per_event is None else f"{cost.aof_bytes_per_event:.0f}",
             f"{cost.round_trips_per_batch_and_shard:.2f}",
         )
-    console = Console()
+    console = output()
     console.print(table)
     console.print(
         "Of an event: CPU of Redis, and how many times less that is than the first plain way's; commands"
@@ -345,8 +347,9 @@ def _print_costs(report: Report) -> None:
 
 
 def _print_memory(report: Report) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from stream.cli.terminal import output
 
     table = Table(title="Bytes an active product")
     for heading in ("", "in all", "of a day of history"):
@@ -356,7 +359,7 @@ def _print_memory(report: Report) -> None:
     small, usual = report.time_series_bytes_per_product
     table.add_row("RedisTimeSeries on paper, chunks of 128 bytes", f"{small:,}", "")
     table.add_row("RedisTimeSeries on paper, chunks of 4,096 (default)", f"{usual:,}", "")
-    console = Console()
+    console = output()
     console.print(table)
     parts = ", ".join(f"{name} {number:.0f}" for name, number in report.bytes_by_key.items())
     console.print(f"reviewpulse, by key: {parts}")
@@ -406,10 +409,11 @@ def soak(
 
 
 def _print_soak(report: SoakReport) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from stream.cli.terminal import output
+
+    console = output()
     console.print(
         f"{report.events:,} events of {report.products:,} products in {report.duration_s:,.0f} s"
         f" ({report.events / report.duration_s:,.0f} a second), {report.workers} workers,"
@@ -488,10 +492,10 @@ def ingest_http(
     At the end the log must hold what was acknowledged.
     """
     import msgspec
-    from rich.console import Console
     from rich.table import Table
 
     from stream.bench.ingest_http import run
+    from stream.cli.terminal import output
 
     report = run(events=events, batch=batch, connections=connections, rounds=rounds)
     if as_json:
@@ -502,7 +506,7 @@ def ingest_http(
         table.add_column(heading, justify="right" if heading else "left")
     for name, rate in report.rates.items():
         table.add_row(name, f"{rate.events_per_s:,.0f}", f"{rate.cpu_us_per_event:.1f}")
-    console = Console()
+    console = output()
     console.print(table)
     console.print(
         f"{report.times_client:.2f} times EventProducer, {report.times_raw:.2f} times a bare aiokafka"
@@ -575,11 +579,10 @@ def evidence(
     """
     import msgspec
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
     from stream.bench.evidence import WAYS, run
-    from stream.cli.terminal import status_line
+    from stream.cli.terminal import output, status_line
     from stream.settings import load
 
     with status_line() as say:
@@ -598,7 +601,7 @@ def evidence(
     for cell in report.cells:
         ratios = (f"{cell.ratio[way]:.2f}" for way in WAYS[1:])
         table.add_row(f"{cell.share:.2f}", f"{cell.raised:.2f}", f"{cell.delay['label']:.1f}", *ratios)
-    Console(highlight=False).print(table)
+    output().print(table)
 
 
 @bench.command("rate")
@@ -655,10 +658,11 @@ def web(
 
 
 def _print_web(report: WebReport) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    from stream.cli.terminal import output
+
+    console = output()
     table = Table(
         title=f"{report.offered_events_per_s:,.0f} events/s offered, {report.viewers} viewers,"
         f" {report.reads_per_s:,.0f} reads/s, {report.cores} cores for all; median of {report.rounds} rounds"
@@ -732,8 +736,9 @@ def footprint(
 
 
 def _print_footprint(report: Footprint) -> None:
-    from rich.console import Console
     from rich.table import Table
+
+    from stream.cli.terminal import output
 
     def table(title: str, *headings: str) -> Table:
         made = Table(title=title)
@@ -758,7 +763,7 @@ def _print_footprint(report: Footprint) -> None:
     )
     for name, size in list(report.sizes.items())[:15]:
         disk.add_row(name, f"{size.mb:.1f}")
-    console = Console()
+    console = output()
     for measured, shown in (
         (report.phases, start),
         (report.idle, rest),

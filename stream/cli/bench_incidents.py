@@ -6,10 +6,10 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from stream.backtest.wording import lasting
+from stream.cli.terminal import output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 def print_report(report: Report) -> None:
     """Prints the data sets, then recall, delay and false alarms by budget, data set and size."""
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out.width = 160  # into a file: no figure is cut
+    out = output()
     for each in report.data_sets:
         out.print(
             f"{each.name}: {each.events:,} events of {each.products:,} products in {each.days:,.0f} days,"

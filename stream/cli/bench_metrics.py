@@ -19,10 +19,10 @@ def metrics(
     among themselves is what the machine adds.
     """
     import msgspec
-    from rich.console import Console
     from rich.table import Table
 
     from stream.bench.metrics import rows, run
+    from stream.cli.terminal import output
 
     try:
         report = run(events=events, products=products, workers=workers, turn_events=turn_events)
@@ -38,9 +38,7 @@ def metrics(
         table.add_column(heading, justify="left" if heading == "turns" else "right")
     for row in rows(report):
         table.add_row(*row)
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 120
+    console = output()
     console.print(table)
     console.print(
         "Medians of the turns with 95% intervals. Without metrics"

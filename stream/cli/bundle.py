@@ -333,9 +333,7 @@ def _promote(settings: Settings, wish: Wish, *, as_json: bool) -> Outcome:
 
 def _end(outcome: Outcome, version: str, *, as_json: bool) -> NoReturn:
     """Says how it ended, and ends with the exit code."""
-    from rich.console import Console
-
-    from stream.cli.terminal import print_json, printable
+    from stream.cli.terminal import output, print_json, printable
 
     failed = bool(outcome.reasons)
     if as_json:
@@ -358,7 +356,7 @@ def _end(outcome: Outcome, version: str, *, as_json: bool) -> NoReturn:
             }
         )
     else:
-        out = Console(highlight=False)
+        out = output()
         said = "promoted" if outcome.promoted else "refused; nothing has changed"
         texts = f" ({_said(outcome.compared)})" if outcome.compared.texts else ""
         out.print(f"{printable(version)}: {said}{texts}", markup=False, soft_wrap=True)

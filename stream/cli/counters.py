@@ -9,7 +9,6 @@ import typer
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from rich.console import Console
     from rich.table import Table
 
     from stream.client import ProductCounts
@@ -32,7 +31,7 @@ def counters(
     """
     from rich.text import Text
 
-    from stream.cli.terminal import print_json, printable
+    from stream.cli.terminal import output, print_json, printable
     from stream.client import LiveCounters
 
     with LiveCounters() as live:
@@ -44,7 +43,7 @@ def counters(
     table = _table("window", "negative", "neutral", "positive", "events", "share", "sentiment")
     for each in found:
         table.add_row(each.window, *_figures(each))
-    out = _console()
+    out = output()
     out.print(Text(printable(product), "bold"), soft_wrap=True)
     out.print(table)
     all_time = found[-1]
@@ -74,7 +73,7 @@ def top(
     """
     from rich.text import Text
 
-    from stream.cli.terminal import print_json, printable
+    from stream.cli.terminal import output, print_json, printable
     from stream.client import LiveCounters
 
     with LiveCounters() as live:
@@ -83,7 +82,7 @@ def top(
         for each in leaders:
             print_json(each)
         return
-    out = _console()
+    out = output()
     if not leaders:
         out.print(f"No product has {min_events:,} events in the window {window}.")
         return
@@ -94,15 +93,6 @@ def top(
         name.truncate(max(out.width - FIGURES_WIDTH, 12), overflow="ellipsis")
         table.add_row(name, *_figures(each), _moment(each.last_event_time))
     out.print(table)
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console.width = 320  # a file or a pipe has no edge to be cut at
-    return console
 
 
 def _table(*columns: str) -> Table:

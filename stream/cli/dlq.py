@@ -37,15 +37,13 @@ def list_letters(
     """
     from itertools import islice
 
-    from rich.console import Console
-
-    from stream.cli.terminal import print_json
+    from stream.cli.terminal import output, print_json
     from stream.dead_letters import Redriven
     from stream.redis_config import connect
     from stream.settings import load
 
     settings = load()
-    out = Console(highlight=False)
+    out = output()
     shown = 0
     with connect(settings) as client:
         letters = _waiting(settings, Redriven(settings, client), topic, stage)

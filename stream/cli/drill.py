@@ -61,7 +61,7 @@ def drill(
 
     from rich.console import Console
 
-    from stream.cli.terminal import print_json
+    from stream.cli.terminal import output, print_json
     from stream.drill.faults import FAULTS
     from stream.drill.prometheus import find, find_rules
     from stream.drill.run import drill as run
@@ -90,7 +90,7 @@ def drill(
     elif as_markdown:
         print(markdown(report))
     else:
-        Console(highlight=False).print(table(report))
+        output().print(table(report))
     if not report.ok:
         errors.print(f"Logs and data are in {folder}.", markup=False, soft_wrap=True)
         raise typer.Exit(1)

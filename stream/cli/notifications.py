@@ -63,9 +63,9 @@ def tell(
 
 
 def _print_block(notification: Notification) -> None:
-    from rich.console import Console
+    from stream.cli.terminal import output
 
-    Console(highlight=False).print(block(notification), soft_wrap=True)
+    output().print(block(notification), soft_wrap=True)
 
 
 def block(notification: Notification) -> Text:

@@ -164,11 +164,10 @@ def queue(
     are ms since the epoch, or null.
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from stream.cli.terminal import print_json, printable
+    from stream.cli.terminal import output, print_json, printable
     from stream.core.events import rfc3339
     from stream.settings import load
 
@@ -200,9 +199,7 @@ def queue(
             cells = (each.name, f"{waiting:,}", since, f"{letters:,}", failed)
             table.add_row(*(Text(printable(cell)) for cell in cells))
     if not as_json:
-        out = Console(highlight=False)
-        if not out.is_terminal:
-            out.width = 240
+        out = output()
         out.print(table)
 
 
@@ -372,16 +369,13 @@ def _said(route: object) -> dict[str, Any]:
 
 def _print(ready: Ready) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from stream.cli.terminal import printable
+    from stream.cli.terminal import output, printable
     from stream.core.notify_file import listed
 
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out.width = 240
+    out = output()
     targets = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("target", "type", "hears", "to"):
         targets.add_column(column)
@@ -410,10 +404,9 @@ def _print(ready: Ready) -> None:
 
 
 def _print_letter(letter: DeadLetter) -> None:
-    from rich.console import Console
     from rich.text import Text
 
-    from stream.cli.terminal import printable
+    from stream.cli.terminal import output, printable
     from stream.core.events import rfc3339
 
     message = letter.message
@@ -422,4 +415,4 @@ def _print_letter(letter: DeadLetter) -> None:
     text.append(f"  {message.state} {printable(about)}, id {printable(message.id)}", "default")
     text.append(f"\n  given up {rfc3339(letter.failed_at)}, queued {rfc3339(letter.queued_at)}", "dim")
     text.append(f"\n  {printable(letter.reason)}", "yellow")
-    Console(highlight=False).print(text, soft_wrap=True)
+    output().print(text, soft_wrap=True)

@@ -100,15 +100,12 @@ def _figures(lesson: dict[str, object]) -> dict[str, object]:
 
 def _print(found: Priors) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from stream.cli.terminal import printable, shortened
+    from stream.cli.terminal import output, printable, shortened
 
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out.width = 320  # a file or a pipe has no edge to be cut at
+    out = output()
     title = f"priors {found.version}, made {found.made_at} from labels of {found.model_version}"
     out.print(Text(printable(title), "bold"), soft_wrap=True)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))

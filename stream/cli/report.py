@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.console import Console
 from rich.text import Text
 
-from stream.cli.terminal import printable
+from stream.cli.terminal import output, printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +36,7 @@ class Row(NamedTuple):
 
 def print_rows(rows: Sequence[Row]) -> None:
     """Prints the rows in columns to standard output; control characters are shown, never sent."""
-    out = Console(highlight=False)
+    out = output()
     states = max(len(row.state) for row in rows)
     names = max(len(row.name) for row in rows)
     for row in rows:

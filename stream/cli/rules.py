@@ -80,11 +80,9 @@ def schema() -> None:
 
 
 def _print(found: Rules) -> None:
-    from rich.console import Console
+    from stream.cli.terminal import output
 
-    out = Console(highlight=False)
-    if not out.is_terminal:
-        out.width = 320  # a file or a pipe has no edge to be cut at
+    out = output()
     out.print(_builtin_table(found))
     if found.thresholds:
         out.print(

@@ -112,12 +112,12 @@ def _rows(model: Scorer[Any], probabilities: NDArray[np.float32]) -> list[dict[s
 
 def _explain(model: Scorer[Any], texts: list[str], token_budget: int, *, as_json: bool) -> None:
     """Prints each text's words by what they add to its score."""
-    from rich.console import Console
     from rich.text import Text
 
+    from stream.cli.terminal import output
     from stream.scorer.explain import explained
 
-    console = Console(highlight=False)
+    console = output()
     for text in texts:
         found = explained(model, text, token_budget=token_budget)
         [row] = _rows(model, found.probabilities[None])
@@ -184,9 +184,10 @@ def _print_lines(rows: Iterable[dict[str, Any]]) -> None:
 
 def _print_table(texts: list[str], rows: list[dict[str, Any]]) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from stream.cli.terminal import output
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("label", "sentiment", "negative", "neutral", "positive"):
@@ -198,7 +199,7 @@ def _print_table(texts: list[str], rows: list[dict[str, Any]]) -> None:
         shares = [f"{p:.3f}" for p in row["probabilities"].values()]
         label = Text(row["label"], style=COLOURS[row["label"]])
         table.add_row(label, f"{row['sentiment']:+.3f}", *shares, Text("".join(_printable(text))))
-    Console(highlight=False).print(table)
+    output().print(table)
 
 
 def _printable(text: str) -> Iterator[str]:

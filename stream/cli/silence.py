@@ -81,16 +81,15 @@ def silences(
     """
     import time
 
-    from rich.console import Console
     from rich.text import Text
 
-    from stream.cli.terminal import print_json, printable
+    from stream.cli.terminal import output, print_json, printable
     from stream.core.events import rfc3339
 
     now_ms = time.time_ns() // 1_000_000
     with _silences() as (_, there):
         found = there.read().silences
-    out = Console(highlight=False)
+    out = output()
     for each in found:
         if as_json:
             print_json(_fields(each, now_ms))

@@ -4,6 +4,7 @@ Rules:
 - Results go to standard output, progress and complaints to standard error.
 - Review text is hostile: control characters, escape sequences and direction overrides are shown, never sent.
 - JSON is ASCII, so it carries such text unharmed, and one object stands on one line.
+- A table is fitted to a terminal. A file or a pipe has no edge to be cut at.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from stream.reading import Flaws
+
+WIDE = 320
 
 
 def printable(text: str) -> str:
@@ -44,6 +47,14 @@ def shortened(text: str, width: int) -> str:
     """
     shown = printable(text)
     return shown if len(shown) <= width else shown[: width - 1] + "…"
+
+
+def output() -> Console:
+    """Standard output for tables and sentences."""
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
 
 
 def print_json(value: Any) -> None:
