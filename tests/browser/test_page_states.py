@@ -212,7 +212,7 @@ def test_the_chart_says_in_words_and_in_a_table_what_it_shows(browser: Browser) 
             "aria-label", re.compile(r"^Last \d.*highest.*events\. Began .*, Fired ")
         )
         page.locator("summary").click()
-        assert page.locator("#timeline-chart tbody tr").count() == 61
+        expect(page.locator("#timeline-chart tbody tr")).to_have_count(61)
 
 
 def test_the_interface_speaks_chinese_and_remembers_a_choice(browser: Browser) -> None:
