@@ -82,12 +82,11 @@ def bench_score(
 
 def _show(report: Report) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    if not console.is_terminal:
-        console.width = 160  # into a file: no figure is cut
+    from stream.cli.terminal import output
+
+    console = output()
     table = Table(
         box=box.SIMPLE_HEAD,
         padding=0,

@@ -190,8 +190,9 @@ def run(
 
 def show(report: Report) -> None:
     """Prints the report as a table."""
-    from rich.console import Console
     from rich.table import Table
+
+    from stream.cli.terminal import output
 
     table = Table(title=f"{report.device}, float16; real lengths: {report.source}")
     for heading in ("network", "length", "", "sequences/s", "of peak", "times torch", "difference", "graphs"):
@@ -207,7 +208,7 @@ def show(report: Report) -> None:
             f"{each.largest_difference:.1e}",
             str(each.graphs or ""),
         )
-    console = Console()
+    console = output()
     console.print(table)
     console.print(f"Peak: {report.peak_tflops:,.0f} TFLOP/s of float16 matrix products")
     if report.left_to_the_cpu:
