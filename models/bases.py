@@ -123,7 +123,7 @@ def base_folder(name: str) -> Path:
     if base.weights.path.endswith(".safetensors"):
         weights, _ = _found(base, base.weights), _found(base, base.tokenizer)
         return weights.parent
-    unpacked = _cache() / f"{base.name}-{base.weights.sha256[:8]}"
+    unpacked = cache_folder() / f"{base.name}-{base.weights.sha256[:8]}"
     if not unpacked.is_dir():
         _unpack(_found(base, base.weights), _found(base, base.tokenizer), unpacked)
     return unpacked
@@ -145,7 +145,8 @@ def _found(base: Base, source: Source) -> Path:
     return file
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Where bases are unpacked."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "reviewpulse" / "bases"
 
 

@@ -72,6 +72,9 @@ def save_checkpoint(
     network: ReviewClassifier, tokenizer: Tokenizer, folder: Path, record: TrainingRecord | None = None
 ) -> None:
     """Writes a checkpoint at ``folder``; an older one is replaced."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     with fresh_folder(folder) as fresh:
         network.save_pretrained(fresh)
         tokenizer.save(str(fresh / TOKENIZER))

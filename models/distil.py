@@ -31,9 +31,9 @@ from models.checkpoint import RECORD, read_record
 from models.classifier import open_classifier
 from models.duplicates import fingerprint as fingerprint_of_text
 from models.examples import Example
-from models.finetune import ClassifierOptions, Collate, Trained, check_examples, rows, run_seeds, sources
-from models.fitting import Count, Rate, Task
-from models.losses import judge, label_weights, rows_of_step, soft_loss
+from models.finetune import ClassifierOptions, Trained, check_examples, rows, run_seeds, sources, task_of
+from models.fitting import Count, Rate  # noqa: TC001  # msgspec reads the annotation
+from models.losses import label_weights, rows_of_step, soft_loss
 from models.runs import claim, fingerprint, is_main_process
 from models.start import check_labels, check_length, classifier_of, open_base
 from models.writing import fresh_file
@@ -124,18 +124,8 @@ def distil(
         Example(text=text, target=tuple(hard))
         for text, hard in zip(plain, one_hot(taught[len(prepared["train"]) :]), strict=True)
     ]
-    higher = options.metric == "macro_f1"
-    task = Task(
-        training=with_teacher(rows(training, base.tokenizer), taught),
-        validation=rows(prepared["validation"], base.tokenizer),
-        collate=Collate(base.config.pad_token_id or 0),
-        loss=distillation_loss(
-            options.soft, options.temperature, soft_loss(weights, options.label_smoothing)
-        ),
-        judge=judge,
-        metric="macro_f1" if higher else "fitted_loss",
-        higher=higher,
-    )
+    loss = distillation_loss(options.soft, options.temperature, soft_loss(weights, options.label_smoothing))
+    task = task_of(with_teacher(rows(training, base.tokenizer), taught), loss, prepared, base, options)
     stated = [*sources(prepared), *_of_teacher(options, plain)]
     described = {**prepared.description, "sources": msgspec.to_builtins(list(dict.fromkeys(stated)))}
     named = msgspec.structs.replace(prepared, description=described)
@@ -238,22 +228,13 @@ def _student(prepared: PreparedSet, options: DistilOptions) -> tuple[Base, Calla
     if options.student:
         base = open_base(options.student)
         return base, lambda seed: classifier_of(base, prepared.labels, pooling=options.pooling, seed=seed)
-    folder = Path(options.teacher)
-    if not (folder / "config.json").is_file():
-        raise UsageError(
-            f"{folder} is no checkpoint, so its layers cannot be taken; name a student with --student."
-        )
     base = open_base(options.teacher)
     check_labels(base, prepared.labels)
     layers = int(base.config.num_hidden_layers)
     if not 0 < options.layers < layers:
         raise UsageError(f"The teacher has {layers} layers; --layers must be from 1 to {layers - 1}.")
-    name, licence = base.name, base.licence
-    if (folder / RECORD).is_file():
-        record = read_record(folder)
-        name, licence = record.base_model, record.base_licence
-    base = base._replace(name=f"{name}, {options.layers} of its {layers} layers", licence=licence)
-    return base, lambda _: some_layers(options.teacher, options.layers, prepared.labels)
+    base = base._replace(name=f"{base.name}, {options.layers} of its {layers} layers")
+    return base, lambda _: some_layers(base.where, options.layers, prepared.labels)
 
 
 def some_layers(checkpoint: str, number: int, labels: Sequence[Label]) -> Any:

@@ -14,7 +14,7 @@ Rules:
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,7 +25,7 @@ from models.checkpoint import TrainingRecord, save_checkpoint
 from models.classifier import softmax
 from models.examples import check_no_leak, classes, noises, targets
 from models.fitting import FitOptions, Fitted, Length, Seed, Share, Task, fit
-from models.losses import Weighing, judge, label_weights, soft_loss, text_weights
+from models.losses import Weighing, judge, label_weights, r_drop, soft_loss, text_weights
 from models.metrics import Rows, figures
 from models.runs import claim, fingerprint, is_main_process, summarise, write_seeds
 from models.start import PoolingChoice, check_labels, check_length, classifier_of, has_head, open_base
@@ -63,6 +63,8 @@ class ClassifierOptions(FitOptions, frozen=True, kw_only=True):
     among texts of the same language and of like length."""
     label_smoothing: Share = 0.0
     """Share of each target that is spread over all labels."""
+    r_drop: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    """Weight of the divergence between two readings of each text under different dropout; 0 reads once."""
     metric: Literal["loss", "macro_f1"] = "loss"
     """What chooses: the validation loss at the temperature that fits best, or macro F1."""
     truth: Truth = "labels"
@@ -114,15 +116,9 @@ def train(
         check_labels(base, prepared.labels)
     claim(out, options, fingerprint_of(prepared), base.where, restart=restart)
     base.tokenizer.enable_truncation(options.train_length or options.max_length)
-    task = Task(
-        training=rows(prepared["train"], base.tokenizer, lessons(options.class_weights, prepared["train"])),
-        validation=rows(prepared["validation"], base.tokenizer),
-        collate=Collate(base.config.pad_token_id or 0),
-        loss=soft_loss(label_weights(options.class_weights, prepared["train"]), options.label_smoothing),
-        judge=judge,
-        metric="macro_f1" if options.metric == "macro_f1" else "fitted_loss",
-        higher=options.metric == "macro_f1",
-    )
+    training = rows(prepared["train"], base.tokenizer, lessons(options.class_weights, prepared["train"]))
+    loss = soft_loss(label_weights(options.class_weights, prepared["train"]), options.label_smoothing)
+    task = task_of(training, loss, prepared, base, options)
 
     def start(seed: int) -> Any:
         return classifier_of(
@@ -130,6 +126,34 @@ def train(
         )
 
     return run_seeds(start, task, prepared, base, options, out, watcher)
+
+
+def task_of(
+    training: Sequence[dict[str, Any]],
+    loss: Callable[..., Tensor],
+    prepared: PreparedSet,
+    base: Base,
+    options: ClassifierOptions,
+) -> Task:
+    """What a classifier is fitted to.
+
+    Args:
+        training: rows of it.
+        loss: of outputs, labels and ``num_items_in_batch``.
+        prepared: whose validation split judges.
+        base: has the tokenizer, cutting already.
+        options: the figure that chooses, and whether texts are read twice.
+    """
+    return Task(
+        training=training,
+        validation=rows(prepared["validation"], base.tokenizer),
+        collate=Collate(base.config.pad_token_id or 0),
+        loss=r_drop(loss, options.r_drop) if options.r_drop else loss,
+        judge=judge,
+        metric="macro_f1" if options.metric == "macro_f1" else "fitted_loss",
+        higher=options.metric == "macro_f1",
+        twice=options.r_drop > 0,
+    )
 
 
 def run_seeds(
@@ -297,7 +321,7 @@ def _record(
         max_length=options.max_length,
         temperature=round(temperature, 4),
         neutral_band=band,
-        trained_on=sources(prepared),
+        trained_on=tuple(dict.fromkeys([*sources(prepared), *base.trained_on])),
         metrics=_metrics(softmax(logits, temperature), classes(validation), prepared.labels),
         caveats=options.caveats,
         training_note=options.training_note,

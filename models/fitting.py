@@ -148,6 +148,9 @@ class Task(NamedTuple):
     """The figure that chooses."""
     higher: bool = False
     """Whether more of it is better."""
+    twice: bool = False
+    """Whether the network reads each training batch twice at once, and the loss gets both readings' outputs,
+    one behind the other."""
 
 
 def fit(
@@ -233,11 +236,19 @@ class _Trainer(Trainer):
     """Trainer with our order, optimizer and checkpoints."""
 
     def __init__(
-        self, *, options: FitOptions, order: Order, folder: Path, watcher: Watcher, **rest: Any
+        self,
+        *,
+        options: FitOptions,
+        order: Order,
+        folder: Path,
+        watcher: Watcher,
+        twice: bool,
+        **rest: Any,
     ) -> None:
         self.optimizer: Any = None
         super().__init__(**rest)
         self._options, self._order, self._folder, self._watcher = options, order, folder, watcher
+        self._twice = twice
         self._begun = time.monotonic()
         self._before = 0.0
         self._writing = False
@@ -249,8 +260,16 @@ class _Trainer(Trainer):
     def create_optimizer(self, model: Any = None) -> Any:
         if self.optimizer is None:
             groups = parameter_groups(model or self.model, self._options)
-            self.optimizer = torch.optim.AdamW(groups, fused=self.args.device.type == "cuda")
+            self.optimizer = torch.optim.AdamW(groups, fused=True)
         return self.optimizer
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *known: Any, **named: Any) -> Any:
+        if self._twice and model.training:
+            inputs = {
+                name: given if name == "labels" else torch.cat([given, given])
+                for name, given in inputs.items()
+            }
+        return super().compute_loss(model, inputs, *known, **named)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         # The options Trainer would pickle beside the weights are in the run's own JSON.
@@ -399,6 +418,7 @@ def _trainer(
         order=order,
         folder=folder,
         watcher=watcher,
+        twice=task.twice,
         model=network,
         args=arguments,
         data_collator=task.collate,

@@ -98,6 +98,30 @@ def soft_loss(weights: Sequence[float] | None, smoothing: float) -> Callable[...
     return loss
 
 
+def r_drop(loss: Callable[..., Tensor], weight: float) -> Callable[..., Tensor]:
+    """A loss of texts that the network read twice, under different dropout: R-Drop (Liang et al. 2021).
+
+    The mean of both readings' losses, and ``weight`` times the divergence between what they say, the mean of
+    both directions; what a text says shall not hang on which units were dropped.
+
+    Args:
+        loss: of outputs, labels and ``num_items_in_batch``.
+        weight: 1 to 5 is usual.
+    """
+
+    def of_both(outputs: Any, labels: Tensor, num_items_in_batch: Tensor | None = None) -> Tensor:
+        if len(outputs.logits) == len(labels):  # an evaluation reads once
+            return loss(outputs, labels, num_items_in_batch=num_items_in_batch)
+        # Read twice, a step has twice the rows; its number of items is counted before.
+        items = None if num_items_in_batch is None else 2 * num_items_in_batch
+        given = loss(outputs, torch.cat([labels, labels]), num_items_in_batch=items)
+        first, second = functional.log_softmax(outputs.logits.float(), dim=-1).chunk(2)
+        apart = ((first.exp() - second.exp()) * (first - second)).sum() / 2
+        return given + weight * apart / rows_of_step(labels, num_items_in_batch)
+
+    return of_both
+
+
 def rows_of_step(labels: Tensor, num_items_in_batch: Tensor | None) -> Tensor | int:
     """Texts that a step's loss is averaged over; Trainer counts the numbers in their ``labels``."""
     return len(labels) if num_items_in_batch is None else num_items_in_batch / labels.shape[-1]

@@ -13,6 +13,7 @@ import msgspec
 
 from models.bases import BASES
 from models.checkpoint import RECORD, read_record
+from stream.bundle import TrainingSource  # noqa: TC001  # msgspec reads the annotation
 from stream.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Provenance(msgspec.Struct, frozen=True):
     name: str
     licence: str = ""
     pooling: str = ""
+    trained_on: tuple[TrainingSource, ...] = ()
+    """Labelled sets, where it is a classifier already: what goes on from it has learned of them, too."""
 
 
 def of_folder(folder: Path) -> Provenance:
@@ -42,7 +45,7 @@ def of_folder(folder: Path) -> Provenance:
             raise UsageError(f"{folder / FILE} cannot be read: {error}.") from None
     if (folder / RECORD).is_file():
         record = read_record(folder)
-        return Provenance(record.base_model, record.base_licence)
+        return Provenance(record.base_model, record.base_licence, trained_on=record.trained_on)
     return Provenance(folder.resolve().name)
 
 

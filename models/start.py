@@ -1,6 +1,7 @@
 """What training starts from: a base by our name, a folder, or a hub name, as a network and its tokenizer.
 
 Rules:
+- A folder is a checkpoint's or a bundle's.
 - Tokenizers are fast ones, of the ``tokenizers`` library: serving has no other.
 - A classifier's own head is kept only where it tells our labels apart, in our order; an encoder gets a new
   head, drawn with the run's seed.
@@ -27,6 +28,7 @@ from stream.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from stream.bundle import TrainingSource
     from stream.core.events import Label
 
 PoolingChoice = Literal["auto", "mean", "first", "own"]
@@ -47,15 +49,18 @@ class Base(NamedTuple):
     config: Any
     tokenizer: Tokenizer
     """Neither cutting nor padding."""
+    trained_on: tuple[TrainingSource, ...] = ()
+    """Labelled sets, where it is a classifier already."""
 
 
 def open_base(base: str) -> Base:
     """Finds a base and reads its configuration and tokenizer.
 
     Args:
-        base: our name of a packaged base, a folder, or a hub name.
+        base: our name of a packaged base, a folder of a checkpoint or a bundle, or a hub name.
 
     Raises:
+        BundleError: a bundle is not whole.
         UsageError: there is none of that name, or it cannot be used here.
     """
     logging.set_verbosity_error()
@@ -72,7 +77,7 @@ def open_base(base: str) -> Base:
             f"{config.vocab_size:,}: they do not belong together."
         )
     pooling = getattr(config, "pooling", known.pooling) or ""
-    return Base(where, known.name, known.licence, pooling, config, tokenizer)
+    return Base(where, known.name, known.licence, pooling, config, tokenizer, known.trained_on)
 
 
 def check_length(base: Base, max_length: int) -> None:
@@ -181,7 +186,9 @@ def _pooling(base: Base) -> str:
 def _locate(base: str) -> tuple[str, Provenance]:
     """Where a base is, and what it was made of as far as that is known."""
     if Path(base).is_dir():
-        folder = Path(base)
+        from export.reopen import weights_of
+
+        folder = weights_of(Path(base))
         if not (folder / "config.json").is_file():
             inside = folder / "checkpoint"
             hint = f"; did you mean {inside}?" if (inside / "config.json").is_file() else "."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from stream.errors import UsageError
+from stream.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:
     from export.bench.score import Report
@@ -18,9 +19,8 @@ def bench_score(
         "../shared/data"
     ),
     checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="Checkpoint whose weights all run; random ones of the shipped shape by default."),
-    ] = None,
+        Path, typer.Option(help="Checkpoint or bundle whose weights all run. [default: what ships]")
+    ] = SHIPPED_BUNDLE,
     texts: Annotated[int, typer.Option(min=8, help="Texts in a turn.")] = 512,
     rounds: Annotated[int, typer.Option(min=1, help="Turns each contestant gets.")] = 5,
     threads: Annotated[int, typer.Option(min=0, help="Of each contestant; 0: the cores there are.")] = 0,
@@ -50,25 +50,24 @@ def bench_score(
     from rich.console import Console
 
     from export.bench.texts import gather
+    from export.reopen import weights_of
 
-    if beside and not checkpoint:
-        raise UsageError("--bundle wants the checkpoint that it was exported from: --checkpoint FOLDER.")
     if provider == "cuda":
         from export.bench import cuda
 
-        found = cuda.run(checkpoint=checkpoint, texts=gather(data, texts), rounds=rounds, only=peer or ())
+        found = cuda.run(
+            checkpoint=weights_of(checkpoint), texts=gather(data, texts), rounds=rounds, only=peer or ()
+        )
         print(msgspec.json.encode(found).decode()) if as_json else cuda.show(found)
         return
     from export.bench.score import run
-    from stream.settings import SHIPPED_BUNDLE
 
     chosen = gather(data, texts)
     with Console(stderr=True).status("preparing") as status:
         report = run(
             chosen.texts,
             chosen.source,
-            checkpoint=checkpoint,
-            shape_of=SHIPPED_BUNDLE,
+            checkpoint=weights_of(checkpoint),
             rounds=rounds,
             threads=threads,
             token_budget=token_budget,

@@ -5,9 +5,8 @@ Rules:
   the scorer alone, then the whole path. Each step is a command of this project in a process of its own.
 - What a step prints is a file of the folder ``--out``, as JSON where the command can. A step that fails or
   has no time left is named in ``summary.json``, and the next one runs.
-- Nothing is fetched: without ``--checkpoint`` the shipped model's shape has random weights, which cost what
-  others do; without ``--data`` texts are made. Bundles of random weights are exported by force: float16 may
-  well move their labels.
+- Nothing is fetched: without ``--data`` texts are made. BERT-base's weights are random, which cost what
+  others do; its bundle is exported by force: float16 may well move its labels.
 """
 
 from __future__ import annotations
@@ -22,8 +21,10 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import msgspec
 import typer
 
-from export.bench.cuda import BASE
+from export.bench.cuda import BASE, random_network
+from export.reopen import weights_of
 from stream.bench.texts import synthetic
+from stream.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,7 +62,6 @@ def steps(
     base: Path,
     texts: Path,
     *,
-    is_random: bool,
     data: Path | None = None,
     workers: str = "1,2,4",
 ) -> list[Step]:
@@ -69,15 +69,13 @@ def steps(
 
     Args:
         out: folder of bundles.
-        shipped: checkpoint of the shipped model or one of its shape.
+        shipped: checkpoint of the shipped model.
         base: checkpoint of BERT-base's shape.
         texts: a text a line, to compare bundles on.
-        is_random: whether the shipped shape has random weights, too.
         data: folder of review sets.
         workers: how many there are in each turn of the whole path.
     """
     where = ("--data", str(data)) if data else ()
-    force = ("--force",) if is_random else ()
 
     def exported(name: str, checkpoint: Path, *options: str) -> Step:
         command = ("export", str(checkpoint), "--target", "cuda", "--out", str(out / name))
@@ -99,9 +97,9 @@ def steps(
     return [
         Step("machine", ("nvidia-smi",), 20, "machine.txt"),
         Step("tests", TESTS, 120, "tests.txt"),
-        exported("shipped", shipped, *force),
+        exported("shipped", shipped),
         exported("base", base, "--force"),
-        exported("packed", shipped, "--packed", *force),
+        exported("packed", shipped, "--packed"),
         Step("scorer", (*REVIEWPULSE, *score, "--texts", "8192", *where), 240, "score.json"),
         piped("shipped", 300_000, workers),
         piped("base", 100_000, workers, "--ceiling-events", "0"),
@@ -144,13 +142,11 @@ def _ended(step: Step, out: Path, longest_s: float) -> str:
     return f"failed ({code})" if code else "well"
 
 
-def make_checkpoint(folder: Path, **shape: int) -> Path:
-    """A checkpoint of random weights with the shipped tokenizer, of the shipped shape but for ``shape``."""
+def make_base(folder: Path) -> Path:
+    """A checkpoint of random weights in BERT-base's shape, with the shipped tokenizer."""
     from tokenizers import Tokenizer
 
-    from export.bench.score import random_network
     from models.checkpoint import TrainingRecord, save_checkpoint
-    from stream.settings import SHIPPED_BUNDLE
 
     tokenizer = Tokenizer.from_file(str(SHIPPED_BUNDLE / "tokenizer.json"))
     record = TrainingRecord(
@@ -165,15 +161,15 @@ def make_checkpoint(folder: Path, **shape: int) -> Path:
         metrics=(),
         caveats=("Its weights are random: it is for timing alone.",),
     )
-    save_checkpoint(random_network(tokenizer.get_vocab_size(), **shape), tokenizer, folder, record)
+    save_checkpoint(random_network(tokenizer.get_vocab_size(), **BASE), tokenizer, folder, record)
     return folder
 
 
 def main(
     out: Annotated[Path, typer.Option(help="Folder of everything that is found.")] = Path("gpu-session"),
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Of the shipped model; random weights of its shape by default.")
-    ] = None,
+        Path, typer.Option(help="Checkpoint or bundle; what ships by default.")
+    ] = SHIPPED_BUNDLE,
     data: Annotated[Path | None, typer.Option(help="Folder of review sets; made texts by default.")] = None,
     workers: Annotated[str, typer.Option(help="Workers on the GPU, each number in turn.")] = "1,2,4",
     minutes: Annotated[float, typer.Option(min=0.1, help="For all of it.")] = 12,
@@ -182,10 +178,9 @@ def main(
     out.mkdir(parents=True, exist_ok=True)
     texts = out / "texts.txt"
     texts.write_text("\n".join(synthetic(200)), encoding="utf-8")
-    shipped = checkpoint or make_checkpoint(out / "shipped-shape")
-    base = make_checkpoint(out / "base-shape", **BASE)
+    base = make_base(out / "base-shape")
     done = run(
-        steps(out, shipped, base, texts, is_random=checkpoint is None, data=data, workers=workers),
+        steps(out, weights_of(checkpoint), base, texts, data=data, workers=workers),
         out,
         minutes,
     )

@@ -133,8 +133,7 @@ def run(
     texts: Sequence[str],
     source: str,
     *,
-    checkpoint: Path | None,
-    shape_of: Path,
+    checkpoint: Path,
     rounds: int,
     threads: int,
     token_budget: int,
@@ -148,8 +147,7 @@ def run(
     Args:
         texts: at least one.
         source: where they are from, for the report.
-        checkpoint: whose weights all run; None: random ones of the shipped model's shape.
-        shape_of: a bundle, for its tokenizer where there is no checkpoint.
+        checkpoint: whose weights all run.
         rounds: turns each gets.
         threads: of each; 0: the cores there are.
         token_budget: padded tokens in a sorted batch.
@@ -165,7 +163,7 @@ def run(
     load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="reviewpulse-bench-") as folder, ExitStack() as stack:
         tell("preparing the network")
-        ground = Ground(checkpoint, shape_of, threads, token_budget, max_length, beside)
+        ground = Ground(checkpoint, threads, token_budget, max_length, beside)
         course = ground.course(Path(folder))
         scorer = contestants.exported(course)
         scorer.warm_up(token_budget)
@@ -206,7 +204,7 @@ def run(
             for name in runners
         ]
     return Report(
-        model=f"weights of {checkpoint}" if checkpoint else "random weights, 12 layers of 384",
+        model=f"Weights of {checkpoint}",
         texts=len(texts),
         source=source,
         tokens_mean=float(lengths.mean()),
@@ -231,8 +229,7 @@ ARM_TEXTS = 64
 class Ground(NamedTuple):
     """What a contestant's process needs to know to run on the course."""
 
-    checkpoint: Path | None
-    shape_of: Path
+    checkpoint: Path
     threads: int
     token_budget: int
     max_length: int
@@ -240,8 +237,17 @@ class Ground(NamedTuple):
 
     def course(self, folder: Path) -> Course:
         """The same in every process."""
-        return _course(
-            self.checkpoint, self.shape_of, folder, self.threads, self.token_budget, self.max_length
+        from models.checkpoint import load_checkpoint
+
+        network, tokenizer = load_checkpoint(self.checkpoint, self.max_length)
+        return Course(
+            network=network,
+            tokenizer=tokenizer,
+            folder=folder,
+            threads=self.threads,
+            token_budget=self.token_budget,
+            max_length=self.max_length,
+            labels=int(network.config.num_labels),
         )
 
     def contestant(self, name: str, course: Course) -> Callable[[Sequence[str]], Said]:
@@ -454,55 +460,3 @@ async def measure_lag(scorer: OnnxScorer, texts: Sequence[str], token_budget: in
         worst_ms=max(late),
         ticks=len(late),
     )
-
-
-def _course(
-    checkpoint: Path | None, shape_of: Path, folder: Path, threads: int, token_budget: int, max_length: int
-) -> Course:
-    from tokenizers import Tokenizer
-
-    if checkpoint:
-        from models.checkpoint import load_checkpoint
-
-        network, tokenizer = load_checkpoint(checkpoint, max_length)
-    else:
-        tokenizer = Tokenizer.from_file(str(shape_of / bundle.TOKENIZER))
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(max_length)
-        network = random_network(tokenizer.get_vocab_size())
-    return Course(
-        network=network,
-        tokenizer=tokenizer,
-        folder=folder,
-        threads=threads,
-        token_budget=token_budget,
-        max_length=max_length,
-        labels=int(network.config.num_labels),
-    )
-
-
-def random_network(entries: int, **changes: int) -> Any:
-    """Random weights in the shape of the shipped model, but for ``changes``; always the same."""
-    import torch
-
-    from models.network import ReviewBertConfig, ReviewClassifier
-
-    torch.manual_seed(7)
-    shape = {
-        "hidden_size": 384,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 1536,
-    }
-    config = ReviewBertConfig(
-        **(shape | changes),
-        vocab_size=entries,
-        max_position_embeddings=512,
-        pad_token_id=1,
-        id2label={0: "negative", 1: "positive"},
-        label2id={"negative": 0, "positive": 1},
-        attn_implementation="eager",
-    )
-    network = ReviewClassifier(config)
-    network.classifier.weight.data *= 30  # random logits are nearly equal; these tell texts apart
-    return network.eval()

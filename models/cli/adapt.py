@@ -17,7 +17,8 @@ def adapt(
         typer.Argument(help="Prepared sets, tables (CSV, TSV, JSON lines, Parquet) or .txt, a text a line."),
     ] = None,
     base: Annotated[
-        str | None, typer.Option(help="A packaged base, a folder, or a hub name such as bert-base-uncased.")
+        str | None,
+        typer.Option(help="Packaged base, checkpoint, bundle, or hub name (bert-base-uncased)."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; a run there that was interrupted goes on.")

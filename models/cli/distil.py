@@ -17,7 +17,8 @@ def distil(
     ] = None,
     teacher: Annotated[str | None, typer.Option(help="Checkpoint or bundle that is learned from.")] = None,
     student: Annotated[
-        str | None, typer.Option(help="Base of the student: a packaged one, a folder, or a hub name.")
+        str | None,
+        typer.Option(help="Packaged base, checkpoint, bundle, or hub name that it starts from."),
     ] = None,
     layers: Annotated[
         int | None, typer.Option(min=1, help="Instead: so many of the teacher's own layers.")

@@ -21,7 +21,7 @@ def train(
     ] = None,
     base: Annotated[
         str | None,
-        typer.Option(help="A packaged base, a folder, or a hub name such as bert-base-uncased."),
+        typer.Option(help="Packaged base, checkpoint, bundle, or hub name (bert-base-uncased)."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; a run there that was interrupted goes on.")
@@ -62,6 +62,10 @@ def train(
     ] = None,
     label_smoothing: Annotated[
         float | None, typer.Option(min=0, max=0.99, help="Share of a target spread over all labels. [0]")
+    ] = None,
+    r_drop: Annotated[
+        float | None,
+        typer.Option(min=0, help="Read each text twice; weight of how far the readings differ. [0: once]"),
     ] = None,
     metric: Annotated[
         Literal["loss", "macro_f1"] | None, typer.Option(help="Validation figure that chooses. [loss]")
@@ -123,6 +127,7 @@ def train(
         new_head=new_head,
         class_weights=class_weights,
         label_smoothing=label_smoothing,
+        r_drop=r_drop,
         metric=metric,
         evaluations=evaluations,
         patience=patience,

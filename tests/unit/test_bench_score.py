@@ -13,22 +13,20 @@ pytest.importorskip("onnx")
 
 import torch
 from tokenizers import Tokenizer
-from typer.testing import CliRunner
 
 from export.bench import score, texts
 from export.bench.score import OURS, PLAIN, TORCH, flops_of
 from models.checkpoint import save_checkpoint
 from models.network import ReviewBertConfig, ReviewClassifier
 from stream import bundle
-from stream.cli.main import command_line
-from stream.errors import DependencyError, UsageError
+from stream.errors import DependencyError
 from stream.settings import SHIPPED_BUNDLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def tiny(entries: int, **changes: int) -> Any:
+def tiny(entries: int) -> Any:
     torch.manual_seed(5)
     config = ReviewBertConfig(
         vocab_size=entries,
@@ -54,28 +52,29 @@ def within(name: str, ground: score.Ground) -> Iterator[Any]:
         yield lambda texts: (contestant(texts), score.Turn(1.0, 1.0))
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny one with the shipped tokenizer."""
+    folder = tmp_path_factory.mktemp("bench") / "tiny"
+    tokenizer = Tokenizer.from_file(str(SHIPPED_BUNDLE / bundle.TOKENIZER))
+    save_checkpoint(tiny(tokenizer.get_vocab_size()), tokenizer, folder)
+    return folder
+
+
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(score, "random_network", tiny)
     monkeypatch.setattr(score, "apart", within)
     monkeypatch.setattr(score, "_peak_of", lambda course: lambda: 1e9)
 
 
-def run(some: list[str], **options: Any) -> score.Report:
-    stated = {
-        "checkpoint": None,
-        "shape_of": SHIPPED_BUNDLE,
-        "rounds": 1,
-        "threads": 2,
-        "token_budget": 128,
-        "max_length": 64,
-    }
-    return score.run(some, "made", **(stated | options))
+def run(some: list[str], checkpoint: Path, **options: Any) -> score.Report:
+    stated = {"rounds": 1, "threads": 2, "token_budget": 128, "max_length": 64}
+    return score.run(some, "made", checkpoint=checkpoint, **(stated | options))
 
 
 @pytest.mark.usefixtures("small")
-def test_all_compute_the_same_network_and_ours_wastes_least() -> None:
-    report = run(texts.synthetic(40), only=("torch", "plain"))
+def test_all_compute_the_same_network_and_ours_wastes_least(checkpoint: Path) -> None:
+    report = run(texts.synthetic(40), checkpoint, only=("torch", "plain"))
     by_name = {each.name: each for each in report.contestants}
     assert list(by_name) == [OURS, TORCH, PLAIN]
     assert all(each.largest_difference < 1e-5 for each in report.contestants)
@@ -90,15 +89,15 @@ def test_all_compute_the_same_network_and_ours_wastes_least() -> None:
     assert sum(each.share for each in report.parts.parts) == pytest.approx(1)
 
 
-def test_contestants_run_in_processes_of_their_own_and_one_that_fails_is_named(tmp_path: Path) -> None:
-    tokenizer = Tokenizer.from_file(str(SHIPPED_BUNDLE / bundle.TOKENIZER))
-    save_checkpoint(tiny(tokenizer.get_vocab_size()), tokenizer, tmp_path / "tiny")
-    report = run(texts.synthetic(20), checkpoint=tmp_path / "tiny", only=("torch",))
+def test_contestants_run_in_processes_of_their_own_and_one_that_fails_is_named(
+    tmp_path: Path, checkpoint: Path
+) -> None:
+    report = run(texts.synthetic(20), checkpoint, only=("torch",))
     ours, torchs = report.contestants
     assert (ours.name, torchs.name) == (OURS, TORCH)
     assert ours.largest_difference < 1e-5
     assert torchs.ours_times > 0
-    nowhere = score.Ground(tmp_path / "nowhere", SHIPPED_BUNDLE, 1, 128, 64, None)
+    nowhere = score.Ground(tmp_path / "nowhere", 1, 128, 64, None)
     with (
         pytest.raises(DependencyError, match=r"^torch sdpa, sorted failed: what it said is above"),
         score.apart(TORCH, nowhere),
@@ -107,9 +106,9 @@ def test_contestants_run_in_processes_of_their_own_and_one_that_fails_is_named(t
 
 
 @pytest.mark.usefixtures("small")
-def test_a_peer_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_is_not_installed_is_named(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score, "find_spec", lambda name: None)
-    report = run(["good", "bad"], only=("OpenVINO", "CTranslate2"))
+    report = run(["good", "bad"], checkpoint, only=("OpenVINO", "CTranslate2"))
     assert [each.name for each in report.contestants] == [OURS]
     assert [line.split(": ")[1] for line in report.missing] == [
         "ctranslate2 is not installed",
@@ -135,15 +134,11 @@ def test_without_data_texts_are_made_and_the_source_says_so(tmp_path: Path) -> N
 
 
 @pytest.mark.usefixtures("small")
-def test_a_bundle_runs_beside_by_what_it_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    report = run(["good", "bad"], only=("torch",), beside=SHIPPED_BUNDLE)
+def test_a_bundle_runs_beside_by_what_it_computes_in(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = run(["good", "bad"], checkpoint, only=("torch",), beside=SHIPPED_BUNDLE)
     assert [each.name for each in report.contestants] == [OURS, score.OURS_TOO, TORCH]
     monkeypatch.setattr(bundle.Manifest, "computes_int8", property(lambda _: True))
-    report = run(["good", "bad"], only=("torch",), beside=SHIPPED_BUNDLE)
+    report = run(["good", "bad"], checkpoint, only=("torch",), beside=SHIPPED_BUNDLE)
     assert [each.name for each in report.contestants] == [OURS, score.OURS_INT8, TORCH]
-
-
-def test_a_bundle_without_its_checkpoint_is_one_sentence() -> None:
-    said = CliRunner().invoke(command_line(), ["bench", "score", "--bundle", "b"])
-    assert isinstance(said.exception, UsageError)
-    assert "--bundle wants the checkpoint that it was exported from" in str(said.exception)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -38,6 +39,7 @@ from models.fitting import Order, Silent, Task, fit, length_grouped, parameter_g
 from models.losses import (  # noqa: E402
     judge,
     label_weights,
+    r_drop,
     soft_loss,
     text_weights,
 )
@@ -616,3 +618,51 @@ def test_a_run_that_diverges_says_so(tmp_path: Path) -> None:
     options = quick(tmp_path, learning_rate=1e30, gradient_norm=0.0, epochs=2)
     with pytest.raises(UsageError, match="diverged"):
         train(prepared(), options, tmp_path / "run", Silent())
+
+
+# --- R-Drop -----------------------------------------------------------------------------------------------
+
+
+def test_two_readings_that_agree_cost_what_one_costs_and_others_more() -> None:
+    once = soft_loss(None, 0.1)
+    twice = r_drop(once, 3.0)
+    logits = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
+    wanted = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    plain = once(SimpleNamespace(logits=logits), wanted)
+    agreed = twice(SimpleNamespace(logits=torch.cat([logits, logits])), wanted)
+    torch.testing.assert_close(agreed, plain)
+    torch.testing.assert_close(twice(SimpleNamespace(logits=logits), wanted), plain)  # an evaluation
+    other = torch.tensor([[0.0, 0.0], [0.5, 2.0]])
+    apart = twice(SimpleNamespace(logits=torch.cat([logits, other])), wanted)
+    p, q = logits.softmax(1), other.softmax(1)
+    divergence = ((p * (p / q).log()).sum() + (q * (q / p).log()).sum()) / 2
+    both = (plain + once(SimpleNamespace(logits=other), wanted)) / 2
+    torch.testing.assert_close(apart, both + 3.0 * divergence / 2)
+    # Over micro-batches, a step's rows are counted from its labels.
+    counted = twice(SimpleNamespace(logits=torch.cat([logits, other])), wanted, torch.tensor(8))
+    torch.testing.assert_close(counted, apart / 2)
+
+
+def test_with_r_drop_a_run_learns_otherwise_and_goes_on_as_if_it_had_not_been_cut_off(tmp_path: Path) -> None:
+    plain = quick(tmp_path)
+    twice = quick(tmp_path, r_drop=2.0)
+    train(prepared(), plain, tmp_path / "plain", Silent())
+    train(prepared(), twice, tmp_path / "whole", Silent())
+    with pytest.raises(PowerCut):
+        train(prepared(), msgspec.structs.replace(twice, save_steps=1), tmp_path / "cut", Steps(cut_at=11))
+    train(prepared(), msgspec.structs.replace(twice, save_steps=1), tmp_path / "cut", Silent())
+    assert_same_weights(tmp_path / "whole" / "checkpoint", tmp_path / "cut" / "checkpoint")
+    left, right = weights(tmp_path / "plain" / "checkpoint"), weights(tmp_path / "whole" / "checkpoint")
+    assert any(not torch.allclose(left[name], right[name], atol=1e-3) for name in left)
+
+
+def test_what_goes_on_from_a_classifier_names_its_training_sets_too(tmp_path: Path) -> None:
+    train(prepared(), quick(tmp_path), tmp_path / "first", Silent())
+    again = quick(tmp_path, base=str(tmp_path / "first" / "checkpoint"), name="again")
+    learned = PreparedSet(
+        labels=TWO,
+        splits={"train": opinions(40, 5, TWO), "validation": opinions(20, 6, TWO), "test": []},
+        description={"sources": [{"name": "the shop's", "licence": "own", "rows": 40}]},
+    )
+    record = train(learned, again, tmp_path / "second", Silent()).record
+    assert [each.name for each in record.trained_on] == ["the shop's", "made up"]

@@ -52,7 +52,7 @@ def test_when_the_time_is_over_what_is_left_is_not_begun(tmp_path: Path) -> None
 
 
 def test_every_step_is_a_command_with_options_that_there_are() -> None:
-    todo = gpu_session.steps(Path("o"), Path("s"), Path("b"), Path("t"), is_random=True, data=Path("d"))
+    todo = gpu_session.steps(Path("o"), Path("s"), Path("b"), Path("t"), data=Path("d"))
     assert [each.name for each in todo] == [
         "machine",
         "tests",
@@ -72,10 +72,12 @@ def test_every_step_is_a_command_with_options_that_there_are() -> None:
             assert (found.exit_code, "Usage" in found.stdout) == (0, True), each
 
 
-def test_a_checkpoint_of_the_shape_asked_for_can_be_exported(tmp_path: Path) -> None:
-    folder = gpu_session.make_checkpoint(
-        tmp_path / "made", num_hidden_layers=1, hidden_size=48, intermediate_size=64
-    )
+def test_a_checkpoint_of_random_weights_can_be_exported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shape = {"num_hidden_layers": 1, "num_attention_heads": 12, "hidden_size": 48, "intermediate_size": 64}
+    monkeypatch.setattr(gpu_session, "BASE", shape)
+    folder = gpu_session.make_base(tmp_path / "made")
     network, _ = load_checkpoint(folder, 384)
     assert (network.config.hidden_size, network.config.num_hidden_layers) == (48, 1)
     assert read_record(folder).max_length == 384
