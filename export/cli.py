@@ -38,7 +38,8 @@ class ExportOptions(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
     target: Target = "cpu"
     packed: bool = False
-    tail_tokens: int = 0
+    tail_tokens: int | None = None
+    """None: what a bundle that is exported again reads, else 0."""
     compute: Compute = "float32"
     calibrate: tuple[str, ...] = ()
     """Of int8: texts that the layers are rounded for, as ``texts``."""
@@ -55,7 +56,8 @@ def register(app: typer.Typer) -> None:
 
 def export(
     checkpoint: Annotated[
-        str | None, typer.Argument(help="Checkpoint folder that `reviewpulse train` left; or in the recipe.")
+        str | None,
+        typer.Argument(help="Folder that `reviewpulse train` left, or a bundle of it; or in the recipe."),
     ] = None,
     out: Annotated[
         str | None, typer.Option(help="Bundle folder to write; a bundle that is there is replaced.")
@@ -106,7 +108,9 @@ def export(
     ] = None,
     tail_tokens: Annotated[
         int | None,
-        typer.Option(min=0, help="How many of the tokens read of a long text are its last ones. [0]"),
+        typer.Option(
+            min=0, help="How many of the tokens read of a long text are its last ones. [0, or the bundle's]"
+        ),
     ] = None,
     compute: Annotated[
         Compute | None,
@@ -124,6 +128,8 @@ def export(
     ] = None,
 ) -> None:
     """Exports a checkpoint as a bundle, after checking that both say the same.
+
+    A bundle for CPUs can be exported again in another form: its weights are read back.
 
     Families: BERT, RoBERTa, XLM-RoBERTa, DistilBERT, ELECTRA. They are compared on texts of every length and
     on each execution provider that this machine can use: labels, logits, probabilities, batch mates, padding
@@ -161,14 +167,19 @@ def export(
     from export.bundle import write_bundle
     from export.kinds import check_kind
     from export.parity import Sample
+    from export.reopen import weights_of
     from models.checkpoint import load_checkpoint, read_record
+    from stream.bundle import MANIFEST, load_manifest
 
-    folder = Path(chosen.checkpoint)
+    folder, tail_tokens = Path(chosen.checkpoint), chosen.tail_tokens or 0
+    if chosen.tail_tokens is None and (folder / MANIFEST).is_file():
+        tail_tokens = load_manifest(folder).tail_tokens
+    folder = weights_of(folder)
     check_kind(folder)
     record = read_record(folder)
-    if chosen.tail_tokens >= record.max_length:
+    if tail_tokens >= record.max_length:
         raise UsageError(
-            f"--tail-tokens {chosen.tail_tokens} leaves no head: of a text, {record.max_length} are read."
+            f"--tail-tokens {tail_tokens} leaves no head: of a text, {record.max_length} are read."
         )
     network, tokenizer = load_checkpoint(folder, record.max_length)
     found = list(_labelled(chosen))
@@ -191,7 +202,7 @@ def export(
             force=chosen.force,
             target=chosen.target,
             packed=chosen.packed,
-            tail_tokens=chosen.tail_tokens,
+            tail_tokens=tail_tokens,
             calibrate=calibration,
         )
     answer = {

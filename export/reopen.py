@@ -1,4 +1,4 @@
-"""A bundle as a checkpoint again, to go on training from what serves: ``checkpoint_of``.
+"""A bundle as a checkpoint again, to go on from what serves: ``checkpoint_of``.
 
 Rules:
 - Takes a bundle whose graph ``recast`` wrote and whose linear layers are float32: its weights are the
@@ -115,7 +115,7 @@ def _record(manifest: Manifest) -> TrainingRecord:
         neutral_band=manifest.neutral_band,
         trained_on=manifest.trained_on,
         metrics=manifest.metrics,
-        caveats=(),
+        caveats=(f"Read back from the bundle {manifest.version}, whose card says where it fails.",),
     )
 
 

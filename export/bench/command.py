@@ -133,7 +133,8 @@ def _show(report: Report) -> None:
         "Where ours spends one thread: "
         + ", ".join(f"{each.name} {each.share:.1%}" for each in parts.parts)
         + f". Products run at {parts.products_gflops:,.0f} GFLOP/s; were they at the peak and all else as it"
-        f" is, ours would have {parts.others_alone_share:.2f} of the floor."
+        f" is, ours would have {parts.others_alone_share:.2f} of the floor. Alone, hot, in their own shapes"
+        f" they run at {parts.hot_gflops:,.0f} GFLOP/s; with products so, {parts.hot_share:.2f}."
     )
     for missing in report.missing:
         console.print(f"Missing: {missing}")

@@ -5,9 +5,9 @@ Rules:
   of them. Ratios are of one round; what is printed is the median of the rounds.
 - CPU time is beside wall time: on a machine that others use, too, it is what remains comparable.
 - The floor is the time that the useful tokens' matrix products alone would take at the machine's best rate
-  for them, measured in the same round: the best of PyTorch's (MKL) and ONNX Runtime's (MLAS) on shapes of
-  the network. Attention is counted at each text's own length; padding, norms, GELU and tokenising are not
-  work.
+  for them, measured in the same round: the best of PyTorch's (MKL) and ONNX Runtime's (MLAS), with each of
+  the network's products alone, hot, at several numbers of rows. Attention is counted at each text's own
+  length; padding, norms, GELU and tokenising are not work.
 - Each runs in a process of its own: CTranslate2's OpenMP beside torch's makes torch a quarter slower, and
   ONNX Runtime's threads that wait for work take the cores from whoever is next.
 - All run one network; the largest difference of a probability to PyTorch's is in the report, so none is
@@ -33,7 +33,7 @@ import numpy as np
 
 from export.bench import contestants
 from export.bench.contestants import Course
-from export.bench.parts import Parts, operator_seconds, parts_of
+from export.bench.parts import Parts, operator_seconds, parts_of, products_feeds, products_graph
 from stream import bundle
 from stream.core.batch import cut
 from stream.errors import DependencyError
@@ -364,12 +364,34 @@ def _parts(course: Course, texts: Sequence[str]) -> Parts:
         peak = _peak_of(course._replace(threads=1))
         before = peak()
         seconds = operator_seconds(course.folder / "bundle" / bundle.MODEL, course.folder, batches)
+        hot_s = _hot_seconds(course, [each["input_ids"].shape for each in batches])
         best = max(before, peak())
     finally:
         torch.set_num_threads(course.threads)
     return parts_of(
-        seconds, tokens=int(lengths.sum()), flops=flops_of(course.network.config, lengths), peak=best
+        seconds, hot_s, tokens=int(lengths.sum()), flops=flops_of(course.network.config, lengths), peak=best
     )
+
+
+def _hot_seconds(course: Course, shapes: Sequence[tuple[int, ...]]) -> float:
+    """What the products of all layers take alone, on one thread, for batches of ``shapes``."""
+    config = course.network.config
+    sizes = {
+        "width": config.hidden_size,
+        "inner": config.intermediate_size,
+        "heads": config.num_attention_heads,
+    }
+    model = course.folder / "products.onnx"
+    products_graph(model, **sizes)
+    feeds = (products_feeds(batch, length, **sizes) for batch, length in shapes)  # large: one at a time
+    return float(config.num_hidden_layers * sum(operator_seconds(model, course.folder, feeds).values()))
+
+
+PEAK_ROWS = (64, 128, 384, 512)
+"""Tokens in the products whose best rate is the peak."""
+
+PEAK_FLOPS = 5_000_000_000
+"""Of a measurement, each thread: some tens of milliseconds."""
 
 
 def _peak_of(course: Course) -> Callable[[], float]:
@@ -383,29 +405,38 @@ def _peak_of(course: Course) -> Callable[[], float]:
     width, inner = config.hidden_size, config.intermediate_size
     chance = np.random.default_rng(7)
     square = torch.from_numpy(chance.random((2048, 2048), np.float32))
-    rows = 512
-    tokens = chance.random((rows, inner), np.float32)
-    weight = numpy_helper.from_array(chance.random((inner, width), np.float32), "weight")
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["tokens", "weight"], ["out"])],
-        "product",
-        [helper.make_tensor_value_info("tokens", TensorProto.FLOAT, [rows, inner])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, [rows, width])],
-        [weight],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(model)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
 
-    def lane(_: int) -> None:
+    def product(rows: int, inputs: int, outputs: int) -> tuple[Any, NDArray[np.float32], int]:
+        """One layer's, alone: a session, what it is given, its operations."""
+        weight = numpy_helper.from_array(chance.random((inputs, outputs), np.float32), "weight")
+        graph = helper.make_graph(
+            [helper.make_node("MatMul", ["tokens", "weight"], ["out"])],
+            "product",
+            [helper.make_tensor_value_info("tokens", TensorProto.FLOAT, [rows, inputs])],
+            [helper.make_tensor_value_info("out", TensorProto.FLOAT, [rows, outputs])],
+            [weight],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.checker.check_model(model)
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return session, chance.random((rows, inputs), np.float32), 2 * rows * inputs * outputs
+
+    # A processor's best number of rows depends on its caches.
+    products = [
+        product(rows, *sizes)
+        for rows in PEAK_ROWS
+        for sizes in ((width, inner), (inner, width), (width, width))
+    ]
+
+    def lane(session: Any, tokens: NDArray[np.float32], times: int) -> None:
         binding = session.io_binding()
         binding.bind_cpu_input("tokens", tokens)
         binding.bind_output("out", "cpu")
-        for _ in range(8):
+        for _ in range(times):
             session.run_with_iobinding(binding)
 
     def torch_rate() -> float:
@@ -413,14 +444,21 @@ def _peak_of(course: Course) -> Callable[[], float]:
         torch.mm(square, square)
         return 2 * 2048**3 / (time.perf_counter() - start)
 
-    def lanes_rate(pool: ThreadPoolExecutor) -> float:
+    def lanes_rate(pool: ThreadPoolExecutor, session: Any, tokens: NDArray[np.float32], flops: int) -> float:
+        times = min(-(-PEAK_FLOPS // flops), 256)
         start = time.perf_counter()
-        list(pool.map(lane, range(course.threads)))
-        return float(course.threads * 8 * 2 * rows * width * inner / (time.perf_counter() - start))
+        running = [pool.submit(lane, session, tokens, times) for _ in range(course.threads)]
+        for each in running:
+            each.result()
+        return float(course.threads * times * flops / (time.perf_counter() - start))
 
     def peak() -> float:
         with ThreadPoolExecutor(course.threads) as pool:
-            return max(rate for _ in range(5) for rate in (torch_rate(), lanes_rate(pool)))
+            return max(
+                rate
+                for _ in range(5)
+                for rate in (torch_rate(), *(lanes_rate(pool, *each) for each in products))
+            )
 
     return peak
 

@@ -11,10 +11,12 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+import onnxruntime
 import torch
 from tokenizers import Tokenizer
 
 from export.bench import score, texts
+from export.bench.parts import operator_seconds, products_feeds, products_graph
 from export.bench.score import OURS, PLAIN, TORCH, flops_of
 from models.checkpoint import save_checkpoint
 from models.network import ReviewBertConfig, ReviewClassifier
@@ -87,6 +89,19 @@ def test_all_compute_the_same_network_and_ours_wastes_least(checkpoint: Path) ->
         each.name for each in report.parts.parts
     }
     assert sum(each.share for each in report.parts.parts) == pytest.approx(1)
+    assert report.parts.hot_gflops > 0
+
+
+def test_the_products_alone_are_those_of_the_graph(tmp_path: Path) -> None:
+    sizes = {"width": 16, "inner": 32, "heads": 2}
+    products_graph(tmp_path / "products.onnx", **sizes)
+    alone = operator_seconds(tmp_path / "products.onnx", tmp_path, [products_feeds(3, 5, **sizes)])
+    assert set(alone) == {"MatMul", "FusedMatMul"}
+    session = onnxruntime.InferenceSession(str(tmp_path / "products.onnx"))
+    shapes = [out.shape for out in session.run(None, products_feeds(3, 5, **sizes))]
+    # Query, key, value, output, the feed-forward block; scores and what is seen, of 3 texts and 2 heads.
+    assert shapes[:6] == [(15, 16)] * 4 + [(15, 32), (15, 16)]
+    assert [sorted(shape) for shape in shapes[6:]] == [[2, 3, 5, 5], [2, 3, 5, 8]]
 
 
 def test_contestants_run_in_processes_of_their_own_and_one_that_fails_is_named(

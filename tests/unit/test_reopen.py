@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 
 import tiny_bundles  # noqa: E402
 import tiny_models  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
 
 from export.bundle import write_bundle  # noqa: E402
 from export.reopen import checkpoint_of, weights_of  # noqa: E402
@@ -22,6 +23,7 @@ from models.classifier import NetworkClassifier, open_classifier  # noqa: E402
 from models.start import classifier_of, open_base  # noqa: E402
 from stream import bundle  # noqa: E402
 from stream.bundle import TrainingSource  # noqa: E402
+from stream.cli.main import command_line  # noqa: E402
 from stream.errors import BundleError, UsageError  # noqa: E402
 
 if TYPE_CHECKING:
@@ -129,3 +131,19 @@ def test_a_bundle_that_was_altered_is_refused(tmp_path: Path) -> None:
         file.write(b"\n")
     with pytest.raises(BundleError, match=r"model\.onnx"):
         checkpoint_of(path)
+
+
+def test_a_bundle_is_exported_again_and_reads_of_a_long_text_what_it_read(tmp_path: Path) -> None:
+    made(tmp_path / "bundle", tail_tokens=16)
+    (tmp_path / "texts.txt").write_text("\n".join(each for each in tiny_bundles.TEXTS if each))
+    command = ["export", str(tmp_path / "bundle"), "--texts", str(tmp_path / "texts.txt")]
+    for more, tail in ((), 16), (("--tail-tokens", "0"), 0):
+        out = tmp_path / f"again-{tail}"
+        said = CliRunner().invoke(
+            command_line(), [*command, "--storage", "float32", "--out", str(out), *more]
+        )
+        assert said.exit_code == 0, said.output
+        again = bundle.verify(out)
+        assert again.tail_tokens == tail
+        assert again.precision == "stored float32, computed float32"
+        assert "Read back from the bundle tiny-" in (out / bundle.CARD).read_text()
