@@ -19,8 +19,8 @@ def bench_score(
         "../shared/data"
     ),
     checkpoint: Annotated[
-        Path, typer.Option(help="Checkpoint or bundle whose weights all run. [default: what ships]")
-    ] = SHIPPED_BUNDLE,
+        Path | None, typer.Option(help="Checkpoint or bundle whose weights all run. [what ships]")
+    ] = None,
     texts: Annotated[int, typer.Option(min=8, help="Texts in a turn.")] = 512,
     rounds: Annotated[int, typer.Option(min=1, help="Turns each contestant gets.")] = 5,
     threads: Annotated[int, typer.Option(min=0, help="Of each contestant; 0: the cores there are.")] = 0,
@@ -56,7 +56,10 @@ def bench_score(
         from export.bench import cuda
 
         found = cuda.run(
-            checkpoint=weights_of(checkpoint), texts=gather(data, texts), rounds=rounds, only=peer or ()
+            checkpoint=weights_of(checkpoint or SHIPPED_BUNDLE),
+            texts=gather(data, texts),
+            rounds=rounds,
+            only=peer or (),
         )
         print(msgspec.json.encode(found).decode()) if as_json else cuda.show(found)
         return
@@ -67,7 +70,7 @@ def bench_score(
         report = run(
             chosen.texts,
             chosen.source,
-            checkpoint=weights_of(checkpoint),
+            checkpoint=weights_of(checkpoint or SHIPPED_BUNDLE),
             rounds=rounds,
             threads=threads,
             token_budget=token_budget,

@@ -168,7 +168,7 @@ def make_base(folder: Path) -> Path:
 def main(
     out: Annotated[Path, typer.Option(help="Folder of everything that is found.")] = Path("gpu-session"),
     checkpoint: Annotated[
-        Path, typer.Option(help="Checkpoint or bundle; what ships by default.")
+        Path, typer.Option(help="Checkpoint or bundle.", show_default="what ships")
     ] = SHIPPED_BUNDLE,
     data: Annotated[Path | None, typer.Option(help="Folder of review sets; made texts by default.")] = None,
     workers: Annotated[str, typer.Option(help="Workers on the GPU, each number in turn.")] = "1,2,4",
