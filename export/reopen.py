@@ -61,7 +61,14 @@ def checkpoint_of(path: Path) -> Path:
 
 
 def weights_of(path: Path) -> Path:
-    """Folder of a checkpoint: ``path``, or where that is a bundle, what ``checkpoint_of`` makes of it."""
+    """Folder of a checkpoint: ``path``, or where that is a bundle, what ``checkpoint_of`` makes of it.
+
+    Raises:
+        BundleError: the bundle is not whole.
+        UsageError: there is no such folder, or a bundle's graph is none that can be read back.
+    """
+    if not path.is_dir():
+        raise UsageError(f"There is no folder {path}; name a checkpoint's or a bundle's.")
     return checkpoint_of(path) if (path / bundle.MANIFEST).is_file() else path
 
 

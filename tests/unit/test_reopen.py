@@ -79,6 +79,8 @@ def test_it_is_unpacked_once(tmp_path: Path, cache: Path) -> None:
     written = (folder / "model.safetensors").stat().st_mtime_ns
     assert checkpoint_of(path) == folder == weights_of(path)
     assert weights_of(folder) == folder
+    with pytest.raises(UsageError, match=r"^There is no folder .*nowhere; name a checkpoint's or a bundle's"):
+        weights_of(tmp_path / "nowhere")
     assert (folder / "model.safetensors").stat().st_mtime_ns == written
     assert [each.name for each in cache.iterdir()] == [folder.name]
 
