@@ -97,7 +97,7 @@ def recast(source: Path, target: Path, arithmetic: Arithmetic | None = None) -> 
 
 
 class Plain:
-    """The plain graph's weights by the module they belong to."""
+    """A graph's weights, widened; those of the plain one by the module they belong to."""
 
     def __init__(self, graph: Any) -> None:
         from onnx import numpy_helper

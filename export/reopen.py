@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
+from export.cpu_graph import NotRecognised, Plain
 from models.bases import cache_folder
 from models.checkpoint import TrainingRecord, load_checkpoint, save_checkpoint
 from models.classifier import NetworkClassifier
@@ -76,7 +77,7 @@ def _unpack(path: Path, manifest: Manifest, folder: Path) -> None:
     """Leaves a checkpoint at ``folder``, compared or not at all."""
     try:
         network = _network(path, manifest)
-    except _NotReadable:
+    except NotRecognised:
         raise _refusal(path, manifest) from None
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as parent:
@@ -138,43 +139,35 @@ def _difference(path: Path, manifest: Manifest, folder: Path) -> float:
     return float(np.abs(ours - theirs).max())
 
 
-class _NotReadable(Exception):  # noqa: N818 - it becomes a sentence
-    """The graph has another form."""
-
-
 class _Graph:
-    """The weights of a graph that ``recast`` wrote, by their order in it."""
+    """A graph that ``recast`` wrote: its weights by their order in it."""
 
     def __init__(self, graph: Any) -> None:
-        from onnx import numpy_helper
-
-        self._read = numpy_helper.to_array
-        self._tensors = {each.name: each for each in graph.initializer}
-        self._makers = {name: node for node in graph.node for name in node.output}
+        self._weights = Plain(graph)
         self._nodes = list(graph.node)
 
     def network(self) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
         """A BERT's sizes, and its tensors by their names in a checkpoint.
 
         Raises:
-            _NotReadable: the graph has another form.
+            NotRecognised: the graph has another form.
         """
         norms = self._of_kind("LayerNormalization")
         products = [node for node in self._of_kind("MatMul", "Gemm") if self._is_stored(node.input[1])]
         layers = len(norms) // 2
-        words = "bert.embeddings.word_embeddings.weight"
-        gathered = [each for each in self._of_kind("Gather") if each.input[0] in self._tensors]
+        words = "bert.embeddings.word_embeddings"
+        gathered = [each for each in self._of_kind("Gather") if each.input[0] in self._weights.tensors]
         if not layers or len(norms) != 2 * layers + 1 or len(products) != len(LAYER) * layers + 1:
-            raise _NotReadable
+            raise NotRecognised
         scores = self._of_kind("FusedMatMul")
         if len(self._of_kind("Gelu")) != layers or len(scores) != 2 * layers or not gathered:
-            raise _NotReadable
+            raise NotRecognised
         tensors = {
-            words: self._table(f"network.{words}"),
+            f"{words}.weight": self._weights.table(words),
             **self._norm(norms[0], "bert.embeddings.LayerNorm"),
         }
-        entries, width = tensors[words].shape
-        places = self._value(gathered[-1].input[0])
+        entries, width = tensors[f"{words}.weight"].shape
+        places = self._weights.value(gathered[-1].input[0])
         tensors["bert.embeddings.position_embeddings.weight"] = places
         tensors["bert.embeddings.token_type_embeddings.weight"] = np.zeros((1, width), np.float32)
         for layer in range(layers):
@@ -199,34 +192,19 @@ class _Graph:
 
     def _linear(self, node: Any, module: str) -> dict[str, NDArray[np.float32]]:
         """A layer's weight (outputs, inputs) and bias; a residual that the product begins with is none."""
-        weight = self._value(node.input[1]).T
+        weight = self._weights.value(node.input[1]).T
         has_bias = len(node.input) > 2 and self._is_stored(node.input[2])
-        bias = self._value(node.input[2]) if has_bias else np.zeros(len(weight), np.float32)
+        bias = self._weights.value(node.input[2]) if has_bias else np.zeros(len(weight), np.float32)
         return {f"{module}.weight": np.ascontiguousarray(weight), f"{module}.bias": bias}
 
     def _norm(self, node: Any, module: str) -> dict[str, NDArray[np.float32]]:
-        weight, bias = (self._value(each) for each in node.input[1:3])
+        weight, bias = (self._weights.value(each) for each in node.input[1:3])
         return {f"{module}.weight": weight, f"{module}.bias": bias}
 
-    def _table(self, name: str) -> NDArray[np.float32]:
-        if f"{name}.int8" in self._tensors:
-            return self._value(f"{name}.int8") * self._value(f"{name}.scale")
-        return self._value(name)
-
-    def _value(self, name: str) -> NDArray[np.float32]:
-        """A stored tensor, widened."""
-        if name in self._tensors:
-            return np.asarray(self._read(self._tensors[name]), np.float32)
-        node = self._makers.get(name)
-        if node is None or not self._is_stored(name):
-            raise _NotReadable
-        value = self._value(node.input[0])
-        return value if node.op_type == "Cast" else value * self._value(node.input[1])
-
     def _is_stored(self, name: str) -> bool:
-        if name in self._tensors:
+        if name in self._weights.tensors:
             return True
-        node = self._makers.get(name)
+        node = self._weights.makers.get(name)
         return node is not None and node.op_type in ("Cast", "Mul") and all(map(self._is_stored, node.input))
 
     def _of_kind(self, *kinds: str) -> list[Any]:

@@ -5,8 +5,8 @@ Rules:
 - An ``If`` is left out: what it chose is among the operators itself.
 - Products are what the floor is made of, all else is not. What the share of the floor would be were products
   at the machine's peak and all else as it is, no order of batches or threads can pass.
-- Nor what it would be were each product as quick as it is alone, hot, in its own shape: ``products_graph``.
-  Attention's, whose inner size is that of a head, are far from the peak then, too.
+- What it would be were each product as quick as it is alone, hot, in its own shape (``products_graph``), says
+  how much the graph itself loses. It is an estimate, to some percent: alone, each allocates what it writes.
 """
 
 from __future__ import annotations
